@@ -1,0 +1,282 @@
+//! Sources: one adapter per chain family, behind one trait.
+//!
+//! A source follows its network's chain block by block, matches each block against the open interests, and reports
+//! facts; it decides nothing. The [`Mailbox`] holds what the driver wants of it, [`Report`]s are what it says back.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use h402_watch_engine::changes::{Ask, Interest, LookUp};
+use h402_watch_engine::id::{Address, AssetId, BlockRef, Header, SpendKey, Timestamp, TxId};
+use h402_watch_engine::input::{Observation, Transfer, Verification};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// A network's adapter.
+pub trait Source: Send + 'static {
+    /// Follows the network until `shutdown`, starting from `chain`: the headers that the engine holds, lowest first,
+    /// linked, empty on the very first start.
+    ///
+    /// Each report is sent on `reports` in the order it was observed; a full channel is waited for. Endpoint failures
+    /// are the source's own business: it retries, fails over and says how it fares with [`Report::Health`]. It returns
+    /// only at shutdown, or with an error that no retry can mend.
+    fn run(
+        self: Box<Self>,
+        chain: Vec<Header>,
+        mailbox: Arc<Mailbox>,
+        reports: mpsc::Sender<Report>,
+        shutdown: CancellationToken,
+    ) -> Pin<Box<dyn Future<Output = Result<(), SourceError>> + Send>>;
+}
+
+/// Why a source stopped for good.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct SourceError {
+    /// What happened, for the log.
+    pub message: String,
+}
+
+/// What a source says.
+#[derive(Debug)]
+pub enum Report {
+    /// A fact for the engine.
+    Observation(Observation),
+    /// How the source fares; replaces the report before it.
+    Health(Health),
+}
+
+/// How a source fares.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Health {
+    /// Whether outcomes can be drawn.
+    pub state: HealthState,
+    /// The highest block that an endpoint claims, if any answered.
+    pub tip: Option<BlockRef>,
+    /// Its endpoints.
+    pub endpoints: Vec<EndpointHealth>,
+}
+
+/// Whether outcomes can be drawn on a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HealthState {
+    /// Not connected yet, or catching up.
+    Syncing,
+    /// Head and tip agree.
+    Following,
+    /// No endpoint answers, or they disagree. Outcomes wait.
+    Degraded(String),
+    /// The chain contradicts what was final. Outcomes wait for the chain to come back, or for the operator.
+    Halted(String),
+}
+
+/// How one endpoint fares.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndpointHealth {
+    /// Its name in the configuration; never its URL, which may hold a secret.
+    pub name: String,
+    /// Whether it is used.
+    pub up: bool,
+    /// What is wrong, if anything.
+    pub detail: String,
+    /// The block it claims as its tip.
+    pub tip: Option<BlockRef>,
+    /// Requests sent, and those that failed.
+    pub requests: u64,
+    /// Those of them that failed.
+    pub errors: u64,
+}
+
+/// A question that an API caller has about an address, watched or not.
+#[derive(Debug)]
+pub struct AddressQuery {
+    /// Who is paid.
+    pub address: Address,
+    /// In what.
+    pub asset: AssetId,
+    /// Blocks that state an earlier time are left out; bounded by the blocks that the source holds.
+    pub since: Option<Timestamp>,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Result<AddressReport, String>>,
+}
+
+/// What an address has received.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AddressReport {
+    /// The head that this was seen under.
+    pub head: BlockRef,
+    /// The lowest block that was searched.
+    pub searched_from: BlockRef,
+    /// What was found, oldest first.
+    pub transfers: Vec<Received>,
+}
+
+/// A transfer in the chain.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Received {
+    /// Its transaction.
+    pub tx: TxId,
+    /// Its block.
+    pub block: BlockRef,
+    /// The time that the block states.
+    pub time: Timestamp,
+    /// The movement itself.
+    pub transfer: Transfer,
+    /// How much of it was checked.
+    pub verification: Verification,
+}
+
+/// Address queries that may wait at once; the next one is refused (invariant 11).
+const ADDRESS_QUERIES_MAX: usize = 256;
+
+/// What the driver wants of one source: the open interests, and questions in the order they were asked.
+///
+/// Never blocks the driver: it holds at most one look-up per open watch and one location per orphaned transaction,
+/// which the engine's own limits bound, and [`ADDRESS_QUERIES_MAX`] address queries.
+#[derive(Default)]
+pub struct Mailbox {
+    wants: RwLock<Wants>,
+    wake: Notify,
+}
+
+/// What is open now.
+#[derive(Default)]
+pub struct Wants {
+    /// What each block is matched against.
+    pub interests: Interests,
+    look_ups: VecDeque<LookUp>,
+    locates: VecDeque<TxId>,
+    queries: VecDeque<AddressQuery>,
+}
+
+/// The open interests, by what a block is matched with.
+#[derive(Default, Debug)]
+pub struct Interests {
+    /// Transactions.
+    pub txs: HashSet<TxId>,
+    /// Recipients, and in which assets.
+    pub recipients: HashMap<Address, HashSet<AssetId>>,
+    /// Authorizations: contract, authorizer, nonce.
+    pub authorizations: HashSet<(AssetId, Address, String)>,
+    /// Spend keys.
+    pub spends: HashSet<SpendKey>,
+    /// How many recipients wait for each asset.
+    pub assets: HashMap<AssetId, usize>,
+}
+
+impl Interests {
+    fn open(&mut self, interest: Interest) {
+        match interest {
+            Interest::Tx(tx) => {
+                self.txs.insert(tx);
+            }
+            Interest::Recipient { asset, address } => {
+                if self.recipients.entry(address).or_default().insert(asset.clone()) {
+                    *self.assets.entry(asset).or_default() += 1;
+                }
+            }
+            Interest::Authorization { asset, authorizer, nonce } => {
+                self.authorizations.insert((asset, authorizer, nonce));
+            }
+            Interest::Spend(key) => {
+                self.spends.insert(key);
+            }
+        }
+    }
+
+    fn close(&mut self, interest: Interest) {
+        match interest {
+            Interest::Tx(tx) => {
+                self.txs.remove(&tx);
+            }
+            Interest::Recipient { asset, address } => self.close_recipient(&asset, &address),
+            Interest::Authorization { asset, authorizer, nonce } => {
+                self.authorizations.remove(&(asset, authorizer, nonce));
+            }
+            Interest::Spend(key) => {
+                self.spends.remove(&key);
+            }
+        }
+    }
+
+    fn close_recipient(&mut self, asset: &AssetId, address: &Address) {
+        let Some(assets) = self.recipients.get_mut(address) else { return };
+        if !assets.remove(asset) {
+            return;
+        }
+        if assets.is_empty() {
+            self.recipients.remove(address);
+        }
+        if let Some(count) = self.assets.get_mut(asset) {
+            *count -= 1;
+            if *count == 0 {
+                self.assets.remove(asset);
+            }
+        }
+    }
+}
+
+impl Mailbox {
+    /// Does what the engine asks, in order, and wakes the source.
+    pub fn post(&self, asks: impl IntoIterator<Item = Ask>) {
+        let mut wants = self.write();
+        for ask in asks {
+            match ask {
+                Ask::Open(interest) => wants.interests.open(interest),
+                Ask::Close(interest) => wants.interests.close(interest),
+                Ask::LookUp(look_up) => wants.look_ups.push_back(look_up),
+                Ask::Locate { tx } => wants.locates.push_back(tx),
+            }
+        }
+        drop(wants);
+        self.wake.notify_one();
+    }
+
+    /// Asks about an address. Gives the query back when too many wait already.
+    pub fn query(&self, query: AddressQuery) -> Result<(), AddressQuery> {
+        let mut wants = self.write();
+        if wants.queries.len() >= ADDRESS_QUERIES_MAX {
+            return Err(query);
+        }
+        wants.queries.push_back(query);
+        drop(wants);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// The open interests, to match one block with; not to be held across an await.
+    pub fn interests(&self) -> RwLockReadGuard<'_, Wants> {
+        self.wants.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Takes up to `max` look-ups, oldest first.
+    pub fn take_look_ups(&self, max: usize) -> Vec<LookUp> {
+        take(&mut self.write().look_ups, max)
+    }
+
+    /// Takes up to `max` transactions to locate, oldest first.
+    pub fn take_locates(&self, max: usize) -> Vec<TxId> {
+        take(&mut self.write().locates, max)
+    }
+
+    /// Takes up to `max` address queries, oldest first.
+    pub fn take_queries(&self, max: usize) -> Vec<AddressQuery> {
+        take(&mut self.write().queries, max)
+    }
+
+    /// Waits until something is posted. One that was posted since the last wait counts.
+    pub async fn posted(&self) {
+        self.wake.notified().await;
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Wants> {
+        self.wants.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn take<T>(queue: &mut VecDeque<T>, max: usize) -> Vec<T> {
+    let count = queue.len().min(max);
+    queue.drain(..count).collect()
+}

@@ -1,0 +1,161 @@
+//! What the engine is told: facts that sources report, each under the chain it was seen under.
+
+use serde::{Deserialize, Serialize};
+
+use crate::amount::Amount;
+use crate::id::{Address, AssetId, BlockRef, Header, SpendKey, Timestamp, TxId, WatchId};
+use crate::request::Tag;
+
+/// How much of what an endpoint said was checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verification {
+    /// Recomputed against the roots in the block's header.
+    Trie,
+    /// The same from `agreed` of `asked` endpoints.
+    Quorum {
+        /// Endpoints that gave the same answer.
+        agreed: u32,
+        /// Endpoints asked.
+        asked: u32,
+    },
+    /// One endpoint's word.
+    Endpoint,
+}
+
+/// How a movement of value was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Via {
+    /// The transaction's own value or output.
+    Value,
+    /// An event that a token contract logged.
+    Log,
+    /// A call inside the transaction, read from the node's trace.
+    Trace,
+    /// A difference of balances that no transaction was found for.
+    Balance,
+}
+
+/// One movement of value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// Which of its transaction's transfers; stable when the transaction moves to another block.
+    pub index: u32,
+    /// What moved.
+    pub asset: AssetId,
+    /// From whom, where the chain says so.
+    pub from: Option<Address>,
+    /// To whom.
+    pub to: Address,
+    /// How much.
+    pub amount: Amount,
+    /// How it was found.
+    pub via: Via,
+}
+
+/// Where a transaction is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// Known to a node, in no block yet.
+    Mempool,
+    /// In a block.
+    Block {
+        /// Which.
+        block: BlockRef,
+        /// The time that the block states.
+        time: Timestamp,
+    },
+}
+
+/// How a transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Execution {
+    /// Not executed yet.
+    Unknown,
+    /// It did what it says.
+    Succeeded,
+    /// It is in a block, and moved nothing.
+    Reverted,
+}
+
+/// An authorization that a transaction used up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthorizationUse {
+    /// The contract that logged it.
+    pub asset: AssetId,
+    /// Who had signed it.
+    pub authorizer: Address,
+    /// Its single-use number.
+    pub nonce: String,
+    /// Whether it was cancelled instead of used.
+    pub cancelled: bool,
+}
+
+/// What is known of one transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TxFact {
+    /// Which.
+    pub tx: TxId,
+    /// Where it is.
+    pub place: Place,
+    /// Who sent it.
+    pub sender: Option<Address>,
+    /// How it ended.
+    pub execution: Execution,
+    /// What it uses up, so far as the source looked.
+    pub spends: Vec<SpendKey>,
+    /// Its transfers to recipients that are watched, in any asset. Empty while unknown (see `transfers_known`).
+    pub transfers: Vec<Transfer>,
+    /// Whether `transfers` can be relied on; before execution it often can't.
+    pub transfers_known: bool,
+    /// Authorizations that it used or cancelled.
+    pub authorizations: Vec<AuthorizationUse>,
+    /// How much of this was checked.
+    pub verification: Verification,
+}
+
+/// One block that extends the chain, and what it holds of what is watched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// Its header.
+    pub header: Header,
+    /// The transactions in it that concern an open interest, in block order.
+    pub facts: Vec<TxFact>,
+}
+
+/// A fact that a source reports about its network; never an opinion.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Observation {
+    /// The chain grew: consecutive blocks, the first one's parent in the chain that the engine knows (the fork point),
+    /// or any block at all while it knows none. Whatever lay above the fork point has left the chain.
+    Blocks(Vec<Block>),
+    /// A transaction is in a mempool.
+    Seen(TxFact),
+    /// A transaction is in no block of the chain up to `under`, and no endpoint has it in its mempool.
+    Missing {
+        /// Which.
+        tx: TxId,
+        /// The head under which it was looked for.
+        under: BlockRef,
+    },
+    /// The answer to `Ask::LookUp`: all that the chain up to `under` and the mempools hold of the watch's subject.
+    LookedUp {
+        /// The watch that it was asked for.
+        watch: WatchId,
+        /// The head under which it was looked up.
+        under: BlockRef,
+        /// What was found; empty when nothing was.
+        facts: Vec<TxFact>,
+    },
+    /// The chain gives a block this tag.
+    Finality {
+        /// The tag.
+        tag: Tag,
+        /// The highest block that has it.
+        block: BlockRef,
+    },
+    /// At `at`, the endpoints had no block that the engine was not told of.
+    Synced {
+        /// When they were asked.
+        at: Timestamp,
+    },
+}

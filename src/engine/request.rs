@@ -1,0 +1,136 @@
+//! What a client asks for: subject, terms, binding.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::amount::Amount;
+use crate::id::{Address, AssetId, NetworkId, Timestamp, TxId};
+
+/// What a watch follows (DESIGN §2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Subject {
+    /// One transaction, whoever replaces it included.
+    Transaction {
+        /// Its id.
+        tx: TxId,
+    },
+    /// Whatever reaches `terms.pay_to`.
+    Address,
+    /// A signed authorization that anyone may submit, in whichever transaction.
+    Authorization {
+        /// Who signed it.
+        authorizer: Address,
+        /// Its single-use number, 32 bytes in hex.
+        nonce: String,
+        /// When it can no longer be submitted, by block time.
+        valid_before: Option<Timestamp>,
+    },
+}
+
+/// How the amount received compares with the amount asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum AmountRule {
+    /// Neither more nor less.
+    Exact,
+    /// As much or more.
+    #[default]
+    AtLeast,
+    /// More than nothing, and no more than asked.
+    UpTo,
+}
+
+/// A level of finality that a chain itself announces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Tag {
+    /// Voted for by most of the network, and not yet irreversible.
+    Confirmed,
+    /// Unlikely to be reorganised, in the network's own judgement.
+    Safe,
+    /// Irreversible, in the network's own judgement.
+    Finalized,
+}
+
+/// How deep a transfer must lie before it settles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Depth {
+    /// Blocks, the transfer's own included; 0 asks for an optimistic `accepted` before that.
+    Blocks(u32),
+    /// At or below the block that the chain gives this tag.
+    Tag(Tag),
+}
+
+/// What the deadline does to a transfer that is included, at less than the depth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum AtDeadline {
+    /// It does not count.
+    #[default]
+    Fail,
+    /// The watch waits until it is deep enough, or gone.
+    Extend,
+}
+
+/// What a payment must meet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// Who must receive it.
+    pub pay_to: Address,
+    /// In which asset.
+    pub asset: AssetId,
+    /// How much, in the asset's smallest unit.
+    pub amount: Amount,
+    /// How the amount is compared.
+    pub amount_rule: AmountRule,
+    /// Who must pay it, if that matters: the transfer's `from`, or the sender of the transaction.
+    pub payer: Option<Address>,
+    /// How deep.
+    pub depth: Depth,
+    /// Blocks that state an earlier time do not count.
+    pub not_before: Option<Timestamp>,
+    /// Blocks that state a later time do not count.
+    pub deadline: Timestamp,
+    /// What the deadline does to a shallow transfer.
+    pub at_deadline: AtDeadline,
+}
+
+/// What the payment is for: opaque to the engine, repeated in each artefact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Binding {
+    /// Hash of the quote.
+    pub quote_hash: Option<String>,
+    /// Hash of the authorisation.
+    pub auth_hash: Option<String>,
+    /// What is bought.
+    pub resource: Option<String>,
+    /// The client's own words.
+    pub labels: BTreeMap<String, String>,
+    /// The exchange rate that the quote was made with; repeated in the settlement only.
+    pub fx: BTreeMap<String, String>,
+}
+
+/// Which receipts a watch emits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum Report {
+    /// Each change of state.
+    #[default]
+    Milestones,
+    /// Each further block of depth, too, until the settlement.
+    EveryDepth,
+}
+
+/// One client's request to follow one subject, to an outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchRequest {
+    /// The network, CAIP-2.
+    pub network: NetworkId,
+    /// What to follow.
+    pub subject: Subject,
+    /// What it must meet.
+    pub terms: Terms,
+    /// What it is for.
+    pub binding: Binding,
+    /// Names the request: the same key again is the same watch. Default: the quote hash, else the digest of the request.
+    pub idempotency_key: Option<String>,
+    /// Which receipts.
+    pub report: Report,
+}
