@@ -1,1 +1,5 @@
-//! Placeholder until the service is composed.
+//! h402-watch.
+
+pub mod chain;
+pub mod driver;
+pub mod store;

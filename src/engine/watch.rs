@@ -4,8 +4,78 @@ use serde::{Deserialize, Serialize};
 
 use crate::amount::Amount;
 use crate::id::{BlockRef, Timestamp, TxId, WatchId};
-use crate::input::{Execution, Place, Transfer, TxFact};
+use crate::input::{Place, TxFact};
 use crate::request::WatchRequest;
+
+/// What a watch knows of one transaction that concerns it. The state machine moves per candidate, so that an address,
+/// which many transactions may pay, is no special case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// What was last reported of it, `place` and all; `place` is meaningless while `placed` is false.
+    pub fact: TxFact,
+    /// Whether it is in a mempool or a block now.
+    pub placed: bool,
+    /// Whether it took the place of the watch's subject.
+    pub replacement: bool,
+    /// Whether a `replaced` receipt named it.
+    pub followed: bool,
+    /// Whether an `accepted` receipt named it since it was last seen.
+    pub accepted: bool,
+    /// The indices of its transfers that are claimed for this watch.
+    pub claimed: Vec<u32>,
+    /// Whether a `late` receipt named it.
+    pub late: bool,
+    /// While it is out of the chain: the block that it was in last.
+    pub orphaned_from: Option<BlockRef>,
+}
+
+/// One client's request, and how far it has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watch {
+    /// Its name.
+    pub id: WatchId,
+    /// The order of creation; the oldest watch takes a transfer first.
+    pub ordinal: u64,
+    /// What was asked.
+    pub request: WatchRequest,
+    /// When.
+    pub created_at: Timestamp,
+    /// Whether the look-up that its creation asked for was answered.
+    pub looked_up: bool,
+    /// The transactions that concern it, in the order they were first reported.
+    pub candidates: Vec<Candidate>,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// What counted towards the outcome.
+    pub received: Amount,
+    /// Whether the deadline passed while a transfer was on its way to the depth (`AtDeadline::Extend`).
+    pub extended: bool,
+    /// Until when it is kept for late transfers.
+    pub late_until: Option<Timestamp>,
+    /// Whether it has left the engine's memory: no reorg and no late transfer can concern it any more.
+    pub archived: bool,
+    /// How many artefacts it has.
+    pub artefacts: u32,
+    /// The hash of the last one.
+    pub last_hash: Option<[u8; 32]>,
+}
+
+impl Watch {
+    /// Where it stands (DESIGN §3).
+    pub fn state(&self) -> State {
+        if self.outcome.is_some() {
+            return State::Settled;
+        }
+        let placed = || self.candidates.iter().filter(|c| c.placed);
+        if placed().any(|c| matches!(c.fact.place, Place::Block { .. })) {
+            State::Included
+        } else if placed().next().is_some() {
+            State::Seen
+        } else {
+            State::Pending
+        }
+    }
+}
 
 /// Where a watch stands on its way to an outcome (DESIGN §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

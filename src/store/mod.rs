@@ -44,8 +44,44 @@ pub trait Tables: Send + Sync + 'static {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Up to `limit` records from `from` (inclusive) up to `to` (exclusive; `None`: the end), in order of their keys.
-    fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+    fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
 
     /// The record with the highest key, if there is one.
     fn last(&self, table: Table) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError>;
+}
+
+/// Why the store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The engine or the disk said no.
+    #[error("store: {action}")]
+    Engine {
+        /// What was being done.
+        action: &'static str,
+        /// What the engine said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A record can't be read back.
+    #[error("store: a record of table {table:?} is damaged: {detail}")]
+    Damaged {
+        /// Its table.
+        table: Table,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The store was written by another version of h402-watch, or is no store of ours.
+    #[error("store: format {found}, this version reads format {expected}")]
+    Format {
+        /// The version in the store.
+        found: String,
+        /// The one that is understood.
+        expected: u32,
+    },
 }
