@@ -130,6 +130,8 @@ pub enum Observation {
     Blocks(Vec<Block>),
     /// A transaction is in a mempool.
     Seen(TxFact),
+    /// A transaction in a block that the engine has already, found after the block was reported.
+    Found(TxFact),
     /// A transaction is in no block of the chain up to `under`, and no endpoint has it in its mempool.
     Missing {
         /// Which.

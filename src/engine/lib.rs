@@ -1,8 +1,359 @@
-//! The deciding part of h402-watch: pure, sans-IO.
+//! The deciding part of h402-watch: a pure state machine, sans-IO.
+//!
+//! It is told commands, observations and the time, and returns [`changes::Changes`]; it has no clock, socket, task,
+//! randomness or logging. The same inputs in the same order give the same bytes (invariant 4). The same code runs live
+//! and after a restart: [`Engine::restore`] rebuilds what memory held from what was committed.
+//!
+//! # How a watch moves
+//! Facts about a transaction that concerns a watch make it a *candidate* of that watch ([`watch::Candidate`]). A candidate
+//! is in a mempool, in a block of the chain, or nowhere for now; each move is an event. After each move transfers are
+//! claimed ([`claims`]), then the watch is judged ([`judge`]): the outcome follows from what its candidates are, how deep
+//! their blocks lie, and who owns their transfers. Chain families differ in what they observe, not in how a watch moves.
+//!
+//! # Time
+//! A block counts towards a watch if the time it states is not after the deadline. A deadline is decided when the chain
+//! is past it, or when the source says that it had nothing more to tell some time after it ([`input::Observation::Synced`]):
+//! a silent node delays an outcome, and never makes one.
 
 pub mod amount;
+pub mod canonical;
 pub mod changes;
+pub mod claims;
+mod create;
+pub mod heads;
 pub mod id;
 pub mod input;
+pub mod judge;
+mod network;
+mod observe;
+pub mod receipt;
 pub mod request;
+pub mod rules;
+mod settle;
 pub mod watch;
+
+pub use create::{Created, same_or_taken, watch_id};
+pub use observe::CANDIDATES_MAX;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use canonical::Json;
+use changes::{Ask, Changes, Claim, ClaimKey, Event, EventKind, FinalityMarks, LookUp};
+use claims::Ledger;
+use id::{Header, NetworkId, Timestamp, TxId, WatchId};
+use judge::View;
+use network::{Network, Ordinal, interests_of};
+use request::{Depth, Subject, WatchRequest};
+use rules::{Limits, NetworkRules};
+use watch::Watch;
+
+/// What was committed, to start from.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The watches that are not archived.
+    pub watches: Vec<Watch>,
+    /// The claims on the transactions that are candidates of theirs.
+    pub claims: Vec<(ClaimKey, Claim)>,
+    /// The headers of each network, lowest first.
+    pub chains: Vec<(NetworkId, Vec<Header>)>,
+    /// The finality marks of each network.
+    pub finality: Vec<(NetworkId, FinalityMarks)>,
+    /// The sequence of the next event, from 1.
+    pub next_sequence: u64,
+    /// The ordinal of the next watch.
+    pub next_ordinal: u64,
+}
+
+/// Why what was committed can't be gone on from.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// A network with open watches is not configured any more.
+    #[error("watch {watch} is open on network {network}, which is not configured")]
+    UnknownNetwork {
+        /// One of the watches.
+        watch: WatchId,
+        /// The network.
+        network: NetworkId,
+    },
+}
+
+/// Why a command was refused; nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// A field does not hold what it must.
+    #[error("{field}: expected {expected}")]
+    Invalid {
+        /// The field's path in a watch request.
+        field: &'static str,
+        /// What it must hold.
+        expected: String,
+    },
+    /// The idempotency key names a watch with other content.
+    #[error("the idempotency key names watch {first}, which has other content")]
+    KeyTaken {
+        /// That watch.
+        first: WatchId,
+    },
+    /// There is no such watch in memory.
+    #[error("no open watch {0}")]
+    NotFound(WatchId),
+    /// The watch has its outcome.
+    #[error("watch {0} is settled")]
+    Settled(WatchId),
+    /// The network's chain is not known yet; the same request may be tried again.
+    #[error("network {0} has no head yet")]
+    NotReady(NetworkId),
+    /// No more watches fit.
+    #[error("{max} watches are open, the configured maximum")]
+    Full {
+        /// The limit.
+        max: usize,
+    },
+}
+
+/// An observation that contradicts what the engine knows; nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// The network is not configured.
+    #[error("network {0} is not configured")]
+    UnknownNetwork(NetworkId),
+    /// Blocks that don't link.
+    #[error(transparent)]
+    Unlinked(#[from] heads::LinkError),
+}
+
+/// All watches that something may still happen to, and the chains that they wait for.
+pub struct Engine {
+    limits: Limits,
+    networks: BTreeMap<NetworkId, Network>,
+    watches: BTreeMap<Ordinal, Watch>,
+    ordinals: HashMap<WatchId, Ordinal>,
+    keys: HashMap<String, Ordinal>,
+    ledger: Ledger,
+    next_sequence: u64,
+    next_ordinal: Ordinal,
+    /// Watches to judge before the step ends, in this order.
+    queue: VecDeque<Ordinal>,
+    dirty: BTreeSet<Ordinal>,
+    forgettable: Vec<(NetworkId, TxId)>,
+    out: Changes,
+}
+
+impl Engine {
+    /// Goes on from what was committed, or from nothing. What the sources have to be asked is in the first
+    /// [`Engine::drain`].
+    ///
+    /// # Errors
+    /// If a watch is open on a network that `rules` don't name.
+    pub fn restore(limits: Limits, rules: Vec<NetworkRules>, snapshot: Snapshot) -> Result<Self, RestoreError> {
+        let mut chains: BTreeMap<_, _> = snapshot.chains.into_iter().collect();
+        let mut finality: BTreeMap<_, _> = snapshot.finality.into_iter().collect();
+        let mut networks = BTreeMap::new();
+        for rules in rules {
+            let name = rules.network.clone();
+            let headers = chains.remove(&name).unwrap_or_default();
+            let marks = finality.remove(&name).unwrap_or_default();
+            networks.insert(name, Network::new(rules, headers, marks));
+        }
+        let mut engine = Self {
+            limits,
+            networks,
+            watches: BTreeMap::new(),
+            ordinals: HashMap::new(),
+            keys: HashMap::new(),
+            ledger: Ledger::default(),
+            next_sequence: snapshot.next_sequence.max(1),
+            next_ordinal: snapshot.next_ordinal,
+            queue: VecDeque::new(),
+            dirty: BTreeSet::new(),
+            forgettable: Vec::new(),
+            out: Changes::default(),
+        };
+        for (key, claim) in snapshot.claims {
+            engine.ledger.learn(key, claim);
+        }
+        let mut watches = snapshot.watches;
+        watches.sort_by_key(|watch| watch.ordinal);
+        for watch in watches {
+            engine.adopt(watch)?;
+        }
+        Ok(engine)
+    }
+
+    /// What changed since the last call, to be committed at once and whole.
+    pub fn drain(&mut self) -> Changes {
+        let mut changes = std::mem::take(&mut self.out);
+        let dirty = std::mem::take(&mut self.dirty);
+        changes.watches.extend(dirty.iter().filter_map(|ordinal| self.watches.get(ordinal).cloned()));
+        changes.claims = self.ledger.drain();
+        for (network, tx) in std::mem::take(&mut self.forgettable) {
+            let unused = self.networks.get(&network).is_none_or(|net| net.watching_tx(&tx).is_empty());
+            if unused {
+                self.ledger.forget(&network, &tx);
+            }
+        }
+        changes
+    }
+
+    /// A watch in memory.
+    pub fn watch(&self, id: &WatchId) -> Option<&Watch> {
+        self.watches.get(self.ordinals.get(id)?)
+    }
+
+    /// The watch in memory that an idempotency key names.
+    pub fn watch_by_key(&self, key: &str) -> Option<&Watch> {
+        self.watches.get(self.keys.get(key)?)
+    }
+
+    /// How many watches are in memory.
+    pub fn watches_len(&self) -> usize {
+        self.watches.len()
+    }
+
+    /// The head of a network.
+    pub fn head(&self, network: &NetworkId) -> Option<&Header> {
+        self.networks.get(network)?.heads.head()
+    }
+
+    /// The finality marks of a network.
+    pub fn marks(&self, network: &NetworkId) -> Option<&FinalityMarks> {
+        self.networks.get(network).map(|net| &net.marks)
+    }
+
+    /// Takes in a watch that was committed before, or was just made.
+    fn adopt(&mut self, watch: Watch) -> Result<(), RestoreError> {
+        let (ordinal, network) = (watch.ordinal, watch.request.network.clone());
+        let Some(net) = self.networks.get_mut(&network) else {
+            return Err(RestoreError::UnknownNetwork { watch: watch.id, network });
+        };
+        let mut asks: Vec<_> = interests_of(&watch).into_iter().filter_map(|it| net.open(it, ordinal)).collect();
+        for candidate in &watch.candidates {
+            net.add_candidate(&candidate.fact.tx, ordinal);
+            if let Some(block) = candidate.block() {
+                net.by_height.entry(block.height).or_default().insert(ordinal);
+            }
+            if candidate.orphaned_from.is_some() && !candidate.placed {
+                asks.push(Ask::Locate { tx: candidate.fact.tx.clone() });
+            }
+        }
+        if watch.outcome.is_none() {
+            net.deadlines.insert((watch.request.terms.deadline, ordinal));
+            if let Subject::Authorization { valid_before: Some(time), .. } = &watch.request.subject {
+                net.expiries.insert((*time, ordinal));
+            }
+        }
+        if let Some(until) = watch.late_until {
+            net.late_windows.insert((until, ordinal));
+        }
+        if !watch.looked_up {
+            asks.push(Ask::LookUp(look_up(&watch, net)));
+        }
+        self.out.asks.extend(asks.into_iter().map(|ask| (network.clone(), ask)));
+        self.ordinals.insert(watch.id.clone(), ordinal);
+        self.keys.insert(watch.request.key().unwrap_or(watch.id.as_str()).to_owned(), ordinal);
+        self.watches.insert(ordinal, watch);
+        self.schedule(ordinal);
+        Ok(())
+    }
+
+    /// Notes when a watch has to be judged again.
+    fn schedule(&mut self, ordinal: Ordinal) {
+        let Some(watch) = self.watches.get(&ordinal) else { return };
+        let Some(net) = self.networks.get_mut(&watch.request.network) else { return };
+        let head = net.heads.head().map_or(0, |header| header.block.height);
+        let horizon = u64::from(net.rules.horizon);
+        let mut wait = |height: u64| {
+            if height > head {
+                net.due.insert((height, ordinal));
+            }
+        };
+        let mut included = false;
+        for candidate in &watch.candidates {
+            let Some(block) = candidate.block() else {
+                if let (Some(left), true) = (&candidate.orphaned_from, watch.outcome.is_some()) {
+                    wait(left.height + horizon);
+                }
+                continue;
+            };
+            included = true;
+            match watch.request.terms.depth {
+                Depth::Blocks(blocks) => wait(block.height + u64::from(blocks.max(1)) - 1),
+                Depth::Tag(_) => {
+                    net.tag_waits.insert((block.height, ordinal));
+                }
+            }
+            if watch.outcome.is_some() && !watch.finalized {
+                wait(block.height + horizon);
+                net.tag_waits.insert((block.height, ordinal));
+            }
+        }
+        if included && watch.outcome.is_none() && watch.request.report == request::Report::EveryDepth {
+            net.every_depth.insert(ordinal);
+        } else {
+            net.every_depth.remove(&ordinal);
+        }
+    }
+
+    fn view<'a>(&'a self, net: &'a Network) -> View<'a> {
+        View {
+            network: &net.rules.network,
+            heads: &net.heads,
+            marks: &net.marks,
+            ledger: &self.ledger,
+            horizon: u64::from(net.rules.horizon),
+            proof_age_max_ms: self.limits.proof_age_max_ms,
+        }
+    }
+
+    /// The view of a watch's own network.
+    fn view_of(&self, watch: &Watch) -> Option<View<'_>> {
+        self.networks.get(&watch.request.network).map(|net| self.view(net))
+    }
+
+    /// Puts an artefact into the log.
+    fn emit(&mut self, now: Timestamp, ordinal: Ordinal, kind: EventKind, artefact: &Json) {
+        let Some(watch) = self.watches.get_mut(&ordinal) else { return };
+        let artefact = artefact.to_canonical().into_bytes();
+        let receipt_hash = canonical::digest(&artefact);
+        watch.artefacts += 1;
+        watch.last_hash = Some(receipt_hash);
+        self.out.events.push(Event {
+            sequence: self.next_sequence,
+            watch: watch.id.clone(),
+            network: watch.request.network.clone(),
+            index: watch.artefacts,
+            kind,
+            observed_at: now,
+            artefact,
+            receipt_hash,
+        });
+        self.next_sequence += 1;
+        self.dirty.insert(ordinal);
+    }
+
+    fn ask(&mut self, network: &NetworkId, ask: Ask) {
+        self.out.asks.push((network.clone(), ask));
+    }
+}
+
+impl WatchRequest {
+    /// The idempotency key that the request carries: its own, or the quote hash.
+    pub fn key(&self) -> Option<&str> {
+        self.idempotency_key.as_deref().or(self.binding.quote_hash.as_deref())
+    }
+}
+
+/// What has to be looked up for a watch: for an address, everything that may count.
+fn look_up(watch: &Watch, net: &Network) -> LookUp {
+    let terms = &watch.request.terms;
+    // A head of that time that is no longer kept lies below all that can be searched.
+    let created_under = watch.created_height.and_then(|height| net.heads.at(height));
+    let since_creation = created_under.map_or(Timestamp(0), |header| header.time);
+    LookUp {
+        watch: watch.id.clone(),
+        subject: watch.request.subject.clone(),
+        pay_to: terms.pay_to.clone(),
+        asset: terms.asset.clone(),
+        since: Some(terms.not_before.unwrap_or(since_creation)),
+    }
+}

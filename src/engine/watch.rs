@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::amount::Amount;
 use crate::id::{BlockRef, Timestamp, TxId, WatchId};
-use crate::input::{Place, TxFact};
-use crate::request::WatchRequest;
+use crate::input::{Place, Transfer, TxFact};
+use crate::request::{Subject, WatchRequest};
 
 /// What a watch knows of one transaction that concerns it. The state machine moves per candidate, so that an address,
 /// which many transactions may pay, is no special case.
@@ -40,6 +40,8 @@ pub struct Watch {
     pub request: WatchRequest,
     /// When.
     pub created_at: Timestamp,
+    /// The head when it was made; an address counts what lies above, unless `not_before` says otherwise.
+    pub created_height: Option<u64>,
     /// Whether the look-up that its creation asked for was answered.
     pub looked_up: bool,
     /// The transactions that concern it, in the order they were first reported.
@@ -52,6 +54,8 @@ pub struct Watch {
     pub extended: bool,
     /// Until when it is kept for late transfers.
     pub late_until: Option<Timestamp>,
+    /// Whether a `finalized` receipt said that no reorg can reach what it received.
+    pub finalized: bool,
     /// Whether it has left the engine's memory: no reorg and no late transfer can concern it any more.
     pub archived: bool,
     /// How many artefacts it has.
@@ -74,6 +78,42 @@ impl Watch {
         } else {
             State::Pending
         }
+    }
+
+    /// The transfers that are claimed for this watch and in a mempool or the chain now.
+    pub fn claimed(&self) -> impl Iterator<Item = (&Candidate, &Transfer)> {
+        let placed = self.candidates.iter().filter(|candidate| candidate.placed);
+        placed.flat_map(|candidate| candidate.claimed_transfers().map(move |transfer| (candidate, transfer)))
+    }
+
+    /// Their sum.
+    pub fn claimed_total(&self) -> Amount {
+        self.claimed().fold(Amount::ZERO, |sum, (_, transfer)| sum.saturating_add(transfer.amount))
+    }
+
+    /// What is still to come before the amount is reached.
+    pub fn needed(&self) -> Amount {
+        self.request.terms.amount.saturating_sub(self.claimed_total())
+    }
+
+    /// Whether it follows one transaction to its end, rather than adding up what comes.
+    pub fn is_one_shot(&self) -> bool {
+        !matches!(self.request.subject, Subject::Address)
+    }
+}
+
+impl Candidate {
+    /// The block that it is in now.
+    pub fn block(&self) -> Option<&BlockRef> {
+        match &self.fact.place {
+            Place::Block { block, .. } if self.placed => Some(block),
+            _ => None,
+        }
+    }
+
+    /// Its transfers that are claimed for the watch.
+    pub fn claimed_transfers(&self) -> impl Iterator<Item = &Transfer> {
+        self.fact.transfers.iter().filter(|transfer| self.claimed.contains(&transfer.index))
     }
 }
 

@@ -1,0 +1,198 @@
+//! Commands from clients: make a watch, end one.
+
+use crate::amount::Amount;
+use crate::canonical::{INTEGER_MAX, Json, digest};
+use crate::changes::{Ask, EventKind};
+use crate::id::{NetworkId, Timestamp, WatchId};
+use crate::network::Network;
+use crate::receipt::{self, Evidence};
+use crate::request::{Depth, Report, Subject, WatchRequest};
+use crate::watch::{Outcome, Reason, Watch};
+use crate::{Engine, Refused};
+
+/// The answer to a request for a watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// The watch.
+    pub id: WatchId,
+    /// Whether this request made it, or one before.
+    pub new: bool,
+}
+
+impl Engine {
+    /// Makes a watch, or finds the one that the same request made before.
+    ///
+    /// The caller has made sure that no archived watch has the same key.
+    ///
+    /// # Errors
+    /// If the request can't be fulfilled; then nothing has changed.
+    pub fn create(&mut self, now: Timestamp, request: WatchRequest) -> Result<Created, Refused> {
+        let id = watch_id(&request);
+        let key = request.key().unwrap_or(id.as_str()).to_owned();
+        if let Some(first) = self.watch_by_key(&key).or_else(|| self.watch(&id)) {
+            return same_or_taken(first, &request);
+        }
+        let net = self.networks.get(&request.network).ok_or_else(|| self.unknown_network(&request.network))?;
+        check(&request, net, now, self.limits.lifetime_max_ms)?;
+        if self.watches.len() >= self.limits.watches_max {
+            return Err(Refused::Full { max: self.limits.watches_max });
+        }
+        let ordinal = self.next_ordinal;
+        let watch = Watch {
+            id: id.clone(),
+            ordinal,
+            created_at: now,
+            created_height: net.heads.head().map(|header| header.block.height),
+            request,
+            looked_up: false,
+            candidates: Vec::new(),
+            outcome: None,
+            received: Amount::ZERO,
+            extended: false,
+            late_until: None,
+            finalized: false,
+            archived: false,
+            artefacts: 0,
+            last_hash: None,
+        };
+        self.next_ordinal += 1;
+        self.dirty.insert(ordinal);
+        self.adopt(watch).map_err(|_| Refused::NotFound(id.clone()))?;
+        Ok(Created { id, new: true })
+    }
+
+    /// Ends a watch that has no outcome yet with `failed(cancelled)`.
+    ///
+    /// # Errors
+    /// If there is no such watch in memory, or it is settled; then nothing has changed.
+    pub fn cancel(&mut self, now: Timestamp, id: &WatchId) -> Result<(), Refused> {
+        let ordinal = *self.ordinals.get(id).ok_or_else(|| Refused::NotFound(id.clone()))?;
+        if self.watches.get(&ordinal).is_some_and(|watch| watch.outcome.is_some()) {
+            return Err(Refused::Settled(id.clone()));
+        }
+        self.settle(now, ordinal, Outcome::Failed(Reason::Cancelled), &Evidence::Request, None);
+        self.work(now);
+        Ok(())
+    }
+
+    /// Writes an artefact about a candidate of a watch.
+    pub(crate) fn emit_receipt(
+        &mut self,
+        now: Timestamp,
+        ordinal: u64,
+        kind: EventKind,
+        detail: impl FnOnce(&Watch) -> receipt::Detail<'_>,
+    ) {
+        let Some(watch) = self.watches.get(&ordinal) else { return };
+        let artefact = receipt::receipt(watch, kind, &detail(watch));
+        self.emit(now, ordinal, kind, &artefact);
+    }
+
+    fn unknown_network(&self, network: &NetworkId) -> Refused {
+        let known: Vec<_> = self.networks.keys().map(NetworkId::as_str).collect();
+        let expected = format!("one of the configured networks ({}), not {network}", known.join(", "));
+        Refused::Invalid { field: "network", expected }
+    }
+
+    /// Asks for a look-up again: something that was claimed for an address is gone, and what was passed over before may
+    /// now be needed.
+    pub(crate) fn look_up_again(&mut self, ordinal: u64) {
+        let Some(watch) = self.watches.get_mut(&ordinal) else { return };
+        watch.looked_up = false;
+        let network = watch.request.network.clone();
+        self.dirty.insert(ordinal);
+        if let (Some(watch), Some(net)) = (self.watches.get(&ordinal), self.networks.get(&network)) {
+            let look_up = crate::look_up(watch, net);
+            self.ask(&network, Ask::LookUp(look_up));
+        }
+    }
+}
+
+/// The same request again is the same watch; the same key with other content is refused (DESIGN §3).
+///
+/// # Errors
+/// [`Refused::KeyTaken`].
+pub fn same_or_taken(first: &Watch, request: &WatchRequest) -> Result<Created, Refused> {
+    if first.request == *request {
+        return Ok(Created { id: first.id.clone(), new: false });
+    }
+    Err(Refused::KeyTaken { first: first.id.clone() })
+}
+
+/// The name of the watch that a request makes: a digest of all it says.
+pub fn watch_id(request: &WatchRequest) -> WatchId {
+    let body = receipt::request(request.network.as_str(), (&request.subject, &request.terms), &request.binding);
+    let report = match request.report {
+        Report::Milestones => "milestones",
+        Report::EveryDepth => "every_depth",
+    };
+    let fx = request.binding.fx.iter().map(|(name, value)| (name.clone(), Json::text(value.as_str())));
+    let whole = Json::object([
+        ("request", body),
+        ("report", Json::text(report)),
+        ("fx", Json::Object(fx.collect())),
+        ("idempotencyKey", Json::maybe(request.idempotency_key.as_ref())),
+    ]);
+    let hash = digest(whole.to_canonical().as_bytes());
+    WatchId::new(format!("w{}", hex::encode(&hash[..16])))
+}
+
+fn check(request: &WatchRequest, net: &Network, now: Timestamp, lifetime_max_ms: u64) -> Result<(), Refused> {
+    let invalid = |field, expected: String| Err(Refused::Invalid { field, expected });
+    let terms = &request.terms;
+    if terms.amount.is_zero() {
+        return invalid("terms.amount", "more than 0".into());
+    }
+    match terms.depth {
+        Depth::Blocks(blocks) if blocks > net.rules.horizon => {
+            let horizon = net.rules.horizon;
+            return invalid("terms.depth", format!("at most {horizon} blocks, the horizon of {}", request.network));
+        }
+        Depth::Tag(tag) if !net.rules.tags.contains(&tag) => {
+            let known: Vec<_> = net.rules.tags.iter().map(|tag| receipt::tag_word(*tag)).collect();
+            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+            return invalid(
+                "terms.depth",
+                format!("a number of blocks, or a tag that {} knows ({known})", request.network),
+            );
+        }
+        _ => {}
+    }
+    if terms.deadline <= now {
+        return invalid("terms.deadline", format!("a time in the future; it is {} ms since 1970 now", now.0));
+    }
+    if terms.deadline > now.plus_ms(lifetime_max_ms) || terms.deadline.0 > INTEGER_MAX {
+        let hours = lifetime_max_ms / 3_600_000;
+        return invalid("terms.deadline", format!("at most {hours} hours from now"));
+    }
+    if terms.not_before.is_some_and(|not_before| not_before >= terms.deadline) {
+        return invalid("terms.not_before", "a time before the deadline".into());
+    }
+    check_subject(request, net)
+}
+
+fn check_subject(request: &WatchRequest, net: &Network) -> Result<(), Refused> {
+    let invalid = |field, expected: String| Err(Refused::Invalid { field, expected });
+    match &request.subject {
+        Subject::Authorization { .. } if request.terms.asset.is_native() => {
+            invalid("terms.asset", "the token contract that the authorization is for, not native".into())
+        }
+        Subject::Authorization { valid_before: Some(time), .. } if time.0 > INTEGER_MAX => {
+            invalid("subject.authorization.valid_before", "a time before the year 287396".into())
+        }
+        Subject::Address => {
+            let Some(bottom) = net.heads.bottom() else { return Err(Refused::NotReady(request.network.clone())) };
+            match request.terms.not_before {
+                Some(not_before) if not_before < bottom.time => {
+                    let oldest = bottom.time.0;
+                    invalid(
+                        "terms.not_before",
+                        format!("at the earliest {oldest} ms since 1970, the oldest block kept"),
+                    )
+                }
+                _ => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,161 @@
+//! One network as the engine holds it: its chain, and which watch cares for what, and when.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::changes::{Ask, FinalityMarks, Interest};
+use crate::heads::Heads;
+use crate::id::{Header, Timestamp, TxId};
+use crate::input::TxFact;
+use crate::request::{Subject, Tag};
+use crate::rules::NetworkRules;
+use crate::watch::Watch;
+
+/// A watch's place in the order of creation.
+pub(crate) type Ordinal = u64;
+
+/// One network's chain and indexes. The maps are only looked into, never walked, so their order decides nothing.
+pub(crate) struct Network {
+    pub(crate) rules: NetworkRules,
+    pub(crate) heads: Heads,
+    pub(crate) marks: FinalityMarks,
+    /// Up to when the source has told all there was.
+    pub(crate) synced_at: Timestamp,
+    interests: HashMap<Interest, Vec<Ordinal>>,
+    candidates: HashMap<TxId, Vec<Ordinal>>,
+    /// Watches with a candidate in the block at a height.
+    pub(crate) by_height: BTreeMap<u64, BTreeSet<Ordinal>>,
+    /// Watches to judge again once the head has a height.
+    pub(crate) due: BTreeSet<(u64, Ordinal)>,
+    /// Watches to judge again once a tag has reached a height.
+    pub(crate) tag_waits: BTreeSet<(u64, Ordinal)>,
+    /// Watches that report every depth and have something included.
+    pub(crate) every_depth: BTreeSet<Ordinal>,
+    /// Watches by deadline.
+    pub(crate) deadlines: BTreeSet<(Timestamp, Ordinal)>,
+    /// Watches by the block time from which their authorization is void.
+    pub(crate) expiries: BTreeSet<(Timestamp, Ordinal)>,
+    /// Settled watches by the end of their late window.
+    pub(crate) late_windows: BTreeSet<(Timestamp, Ordinal)>,
+}
+
+impl Network {
+    pub(crate) fn new(rules: NetworkRules, headers: Vec<Header>, marks: FinalityMarks) -> Self {
+        Self {
+            heads: Heads::new(rules.horizon, headers),
+            rules,
+            marks,
+            synced_at: Timestamp::default(),
+            interests: HashMap::new(),
+            candidates: HashMap::new(),
+            by_height: BTreeMap::new(),
+            due: BTreeSet::new(),
+            tag_waits: BTreeSet::new(),
+            every_depth: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            expiries: BTreeSet::new(),
+            late_windows: BTreeSet::new(),
+        }
+    }
+
+    /// Moves a finality mark up. Returns whether it moved.
+    pub(crate) fn raise_mark(&mut self, tag: Tag, height: u64) -> bool {
+        let mark = match tag {
+            Tag::Confirmed => &mut self.marks.confirmed,
+            Tag::Safe => &mut self.marks.safe,
+            Tag::Finalized => &mut self.marks.finalized,
+        };
+        let moved = mark.is_none_or(|known| known < height);
+        if moved {
+            *mark = Some(height);
+        }
+        moved
+    }
+
+    /// Opens an interest for a watch; the source is asked if it is the first.
+    pub(crate) fn open(&mut self, interest: Interest, watch: Ordinal) -> Option<Ask> {
+        let watches = self.interests.entry(interest.clone()).or_default();
+        let first = watches.is_empty();
+        insert(watches, watch);
+        first.then_some(Ask::Open(interest))
+    }
+
+    /// Closes it; the source is told if it was the last.
+    pub(crate) fn close(&mut self, interest: Interest, watch: Ordinal) -> Option<Ask> {
+        let watches = self.interests.get_mut(&interest)?;
+        watches.retain(|other| *other != watch);
+        if !watches.is_empty() {
+            return None;
+        }
+        self.interests.remove(&interest);
+        Some(Ask::Close(interest))
+    }
+
+    /// Notes that a watch has a candidate.
+    pub(crate) fn add_candidate(&mut self, tx: &TxId, watch: Ordinal) {
+        insert(self.candidates.entry(tx.clone()).or_default(), watch);
+    }
+
+    /// Forgets that. Returns whether no other watch has it.
+    pub(crate) fn remove_candidate(&mut self, tx: &TxId, watch: Ordinal) -> bool {
+        let Some(watches) = self.candidates.get_mut(tx) else { return true };
+        watches.retain(|other| *other != watch);
+        let last = watches.is_empty();
+        if last {
+            self.candidates.remove(tx);
+        }
+        last
+    }
+
+    /// The watches that have a transaction as a candidate, or as their subject, oldest first.
+    pub(crate) fn watching_tx(&self, tx: &TxId) -> BTreeSet<Ordinal> {
+        let subject = self.interests.get(&Interest::Tx(tx.clone()));
+        self.candidates.get(tx).into_iter().chain(subject).flatten().copied().collect()
+    }
+
+    /// The watches that a fact concerns, oldest first.
+    pub(crate) fn concerned(&self, fact: &TxFact) -> BTreeSet<Ordinal> {
+        let mut found = self.watching_tx(&fact.tx);
+        let mut look = |interest: Interest| found.extend(self.interests.get(&interest).into_iter().flatten());
+        for transfer in &fact.transfers {
+            look(Interest::Recipient { asset: transfer.asset.clone(), address: transfer.to.clone() });
+        }
+        for used in &fact.authorizations {
+            let (authorizer, nonce) = (used.authorizer.clone(), used.nonce.clone());
+            look(Interest::Authorization { asset: used.asset.clone(), authorizer, nonce });
+        }
+        for key in &fact.spends {
+            look(Interest::Spend(key.clone()));
+        }
+        found
+    }
+}
+
+/// Keeps ordinals sorted; a new watch has the highest.
+fn insert(watches: &mut Vec<Ordinal>, watch: Ordinal) {
+    if let Err(at) = watches.binary_search(&watch) {
+        watches.insert(at, watch);
+    }
+}
+
+/// What a source has to look for on behalf of a watch.
+pub(crate) fn interests_of(watch: &Watch) -> Vec<Interest> {
+    let terms = &watch.request.terms;
+    match &watch.request.subject {
+        Subject::Address => {
+            vec![Interest::Recipient { asset: terms.asset.clone(), address: terms.pay_to.clone() }]
+        }
+        Subject::Authorization { authorizer, nonce, .. } => vec![Interest::Authorization {
+            asset: terms.asset.clone(),
+            authorizer: authorizer.clone(),
+            nonce: nonce.clone(),
+        }],
+        Subject::Transaction { tx } => {
+            let spends = watch.candidates.iter().flat_map(|candidate| &candidate.fact.spends);
+            let mut all = vec![Interest::Tx(tx.clone())];
+            all.extend(spends.cloned().map(Interest::Spend));
+            all.sort();
+            all.dedup();
+            all
+        }
+    }
+}

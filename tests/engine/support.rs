@@ -1,0 +1,233 @@
+//! A small world for engine tests: one network, blocks by short names, and the log that comes out.
+
+use std::collections::BTreeMap;
+
+use h402_watch_engine::amount::Amount;
+use h402_watch_engine::changes::{Ask, Changes, Claim, ClaimKey, ClaimState, Event};
+use h402_watch_engine::id::{AssetId, BlockHash, BlockRef, Header, NetworkId, SpendKey, Timestamp, TxId, WatchId};
+use h402_watch_engine::input::{Block, Execution, Observation, Place, Transfer, TxFact, Verification, Via};
+use h402_watch_engine::request::{AmountRule, AtDeadline, Binding, Depth, Report, Subject, Tag, Terms, WatchRequest};
+use h402_watch_engine::rules::{Limits, NetworkRules};
+use h402_watch_engine::watch::Watch;
+use h402_watch_engine::{Engine, Snapshot};
+
+pub const NETWORK: &str = "test:1";
+pub const HORIZON: u32 = 10;
+/// The time of block 0; each block states 10 s more.
+pub const START_MS: u64 = 1_700_000_000_000;
+pub const BLOCK_MS: u64 = 10_000;
+
+pub fn network() -> NetworkId {
+    NETWORK.into()
+}
+
+pub fn block_ref(height: u64, branch: &str) -> BlockRef {
+    BlockRef { height, hash: BlockHash::new(format!("{height}{branch}")) }
+}
+
+/// Block `height` of branch `branch` on top of a block of branch `parent`.
+pub fn block(height: u64, branch: &str, parent: &str, facts: Vec<TxFact>) -> Block {
+    let header = Header {
+        block: block_ref(height, branch),
+        parent: BlockHash::new(format!("{}{parent}", height.saturating_sub(1))),
+        time: time_of(height),
+    };
+    let place = Place::Block { block: header.block.clone(), time: header.time };
+    let facts = facts.into_iter().map(|fact| TxFact { place: place.clone(), ..fact }).collect();
+    Block { header, facts }
+}
+
+pub fn time_of(height: u64) -> Timestamp {
+    Timestamp(START_MS + height * BLOCK_MS)
+}
+
+/// A transaction that pays `amount` of the native coin to `to`.
+pub fn pays(tx: &str, to: &str, amount: u64) -> TxFact {
+    TxFact {
+        tx: tx.into(),
+        place: Place::Mempool,
+        sender: Some("payer".into()),
+        execution: Execution::Succeeded,
+        spends: vec![SpendKey::new(format!("nonce-of-{tx}"))],
+        transfers: vec![transfer(0, to, amount)],
+        transfers_known: true,
+        authorizations: Vec::new(),
+        verification: Verification::Endpoint,
+    }
+}
+
+pub fn transfer(index: u32, to: &str, amount: u64) -> Transfer {
+    Transfer {
+        index,
+        asset: AssetId::native(),
+        from: Some("payer".into()),
+        to: to.into(),
+        amount: Amount::from(amount),
+        via: Via::Value,
+    }
+}
+
+/// A watch on transaction `tx` that asks for `amount` at `depth`.
+pub fn watch_tx(tx: &str, amount: u64, depth: u32) -> WatchRequest {
+    request(Subject::Transaction { tx: tx.into() }, amount, depth)
+}
+
+/// A watch on the address `shop`.
+pub fn watch_address(amount: u64, depth: u32) -> WatchRequest {
+    request(Subject::Address, amount, depth)
+}
+
+pub fn request(subject: Subject, amount: u64, depth: u32) -> WatchRequest {
+    WatchRequest {
+        network: network(),
+        subject,
+        terms: Terms {
+            pay_to: "shop".into(),
+            asset: AssetId::native(),
+            amount: Amount::from(amount),
+            amount_rule: AmountRule::AtLeast,
+            payer: None,
+            depth: Depth::Blocks(depth),
+            not_before: None,
+            deadline: Timestamp(START_MS + 1_000 * BLOCK_MS),
+            at_deadline: AtDeadline::Fail,
+        },
+        binding: Binding::default(),
+        idempotency_key: None,
+        report: Report::Milestones,
+    }
+}
+
+pub fn rules() -> NetworkRules {
+    NetworkRules {
+        network: network(),
+        horizon: HORIZON,
+        tags: vec![Tag::Safe, Tag::Finalized],
+        deadline_grace_ms: 0,
+        late_window_ms: 100 * BLOCK_MS,
+    }
+}
+
+/// An engine, and what a store would hold.
+pub struct World {
+    pub engine: Engine,
+    pub now: Timestamp,
+    pub log: Vec<Event>,
+    pub asks: Vec<Ask>,
+    pub watches: BTreeMap<WatchId, Watch>,
+    pub claims: BTreeMap<ClaimKey, Claim>,
+    pub headers: BTreeMap<u64, Header>,
+    told: usize,
+}
+
+impl World {
+    /// A world whose chain is blocks 0 to 5 of branch `a`.
+    pub fn new() -> Self {
+        let engine = Engine::restore(Limits::default(), vec![rules()], Snapshot::default()).expect("no watches yet");
+        let mut world = Self {
+            engine,
+            now: time_of(5),
+            log: Vec::new(),
+            asks: Vec::new(),
+            watches: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            headers: BTreeMap::new(),
+            told: 0,
+        };
+        world.blocks((0..=5).map(|height| block(height, "a", "a", Vec::new())).collect());
+        world
+    }
+
+    pub fn create(&mut self, request: WatchRequest) -> WatchId {
+        let id = self.engine.create(self.now, request).expect("a good request").id;
+        self.commit();
+        self.observe(Observation::LookedUp { watch: id.clone(), under: block_ref(5, "a"), facts: Vec::new() });
+        id
+    }
+
+    pub fn observe(&mut self, observation: Observation) {
+        let claims = observation.transactions().into_iter().flat_map(|tx| self.claims_of(tx)).collect();
+        self.engine.handle_observation(self.now, &network(), observation, claims).expect("it links");
+        self.commit();
+    }
+
+    fn claims_of(&self, tx: &TxId) -> Vec<(ClaimKey, Claim)> {
+        self.claims.iter().filter(|(key, _)| key.tx == *tx).map(|(key, claim)| (key.clone(), claim.clone())).collect()
+    }
+
+    pub fn blocks(&mut self, blocks: Vec<Block>) {
+        if let Some(last) = blocks.last() {
+            self.now = self.now.max(last.header.time);
+        }
+        self.observe(Observation::Blocks(blocks));
+    }
+
+    /// Time passes and the source has nothing new.
+    pub fn wait_until(&mut self, now: Timestamp) {
+        self.now = now;
+        self.observe(Observation::Synced { at: now });
+    }
+
+    pub fn commit(&mut self) {
+        let Changes { watches, claims, events, headers, headers_removed, finality: _, asks } = self.engine.drain();
+        self.watches.extend(watches.into_iter().map(|watch| (watch.id.clone(), watch)));
+        for (key, claim) in claims {
+            match claim {
+                Some(claim) => self.claims.insert(key, claim),
+                None => self.claims.remove(&key),
+            };
+        }
+        for (_, height) in headers_removed {
+            self.headers.remove(&height);
+        }
+        self.headers.extend(headers.into_iter().map(|(_, header)| (header.block.height, header)));
+        for event in &events {
+            assert_eq!(event.sequence, self.log.len() as u64 + 1, "the log has no gap (invariant 5)");
+            self.log.push(event.clone());
+        }
+        self.asks.extend(asks.into_iter().map(|(_, ask)| ask));
+    }
+
+    /// The process dies and starts again from what was committed.
+    pub fn restart(&mut self) {
+        let snapshot = Snapshot {
+            watches: self.watches.values().filter(|watch| !watch.archived).cloned().collect(),
+            claims: self.claims.iter().map(|(key, claim)| (key.clone(), claim.clone())).collect(),
+            chains: vec![(network(), self.headers.values().cloned().collect())],
+            finality: vec![(network(), self.engine.marks(&network()).cloned().expect("it is configured"))],
+            next_sequence: self.log.len() as u64 + 1,
+            next_ordinal: self.watches.values().map(|watch| watch.ordinal + 1).max().unwrap_or(0),
+        };
+        self.engine = Engine::restore(Limits::default(), vec![rules()], snapshot).expect("the network is configured");
+        self.commit();
+    }
+
+    /// The events since the last call, as `watch:event`, with what is most telling of each.
+    pub fn told(&mut self) -> Vec<String> {
+        let new = self.log[self.told..].iter().map(|event| self.line(event)).collect();
+        self.told = self.log.len();
+        new
+    }
+
+    fn line(&self, event: &Event) -> String {
+        let json: serde_json::Value = serde_json::from_slice(&event.artefact).expect("an artefact is JSON");
+        let ordinal = self.watches[&event.watch].ordinal;
+        let mut line = format!("w{ordinal} {}", event.kind.as_str());
+        if let Some(outcome) = json["outcome"].as_str() {
+            line = format!("w{ordinal} {outcome}");
+        }
+        for part in
+            [&json["reason"], &json["by"]["tx"], &json["transaction"]["block"]["hash"], &json["leftBlock"]["hash"]]
+        {
+            if let Some(text) = part.as_str() {
+                line = format!("{line} {text}");
+            }
+        }
+        line
+    }
+
+    pub fn claim_state(&self, tx: &str) -> Vec<(u64, ClaimState)> {
+        let of_tx = self.claims.iter().filter(|(key, _)| key.tx.as_str() == tx);
+        of_tx.map(|(_, claim)| (self.watches[&claim.watch].ordinal, claim.state)).collect()
+    }
+}
