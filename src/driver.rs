@@ -122,7 +122,7 @@ impl Handle {
         asset: AssetId,
         since: Option<Timestamp>,
     ) -> Result<AddressReport, Refusal> {
-        unimplemented!("{network} {address} {asset} {since:?}")
+        Err(Refusal::Unavailable(format!("{network} {address} {asset} {since:?}")))
     }
 
     async fn call<T>(

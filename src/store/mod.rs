@@ -3,6 +3,29 @@
 //! [`Tables`] is the narrow trait of an embedded engine: ordered tables of bytes, and one durable atomic batch.
 //! [`Store`] is what the rest of the service uses; it alone knows which record stands in which table.
 
+mod fjall;
+mod records;
+mod retention;
+mod sled;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use h402_watch_engine::Snapshot;
+use h402_watch_engine::changes::{Changes, Claim, ClaimKey, Event};
+use h402_watch_engine::id::{NetworkId, Timestamp, TxId, WatchId};
+use h402_watch_engine::watch::Watch;
+use serde::{Deserialize, Serialize};
+
+use records::{Artefact, Counters, decode, encode, key};
+
+pub use retention::{Pruned, Retention};
+
+/// The version of what is written to disk. A store of another version is refused.
+pub const FORMAT_VERSION: u32 = 1;
+
 /// An ordered table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
@@ -12,11 +35,13 @@ pub enum Table {
     Open,
     /// Watches that are past any reorg, by id.
     Archived,
+    /// When each archived watch was archived, by that time and id.
+    ArchivedAt,
     /// Claims, by network, transaction and index.
     Claims,
     /// The event log, by sequence.
     Events,
-    /// Sequence of each artefact, by watch and index.
+    /// Where each artefact stands, by watch and index.
     Artefacts,
     /// Watch id by idempotency key.
     Keys,
@@ -24,6 +49,38 @@ pub enum Table {
     Headers,
     /// Finality marks, by network.
     Finality,
+}
+
+impl Table {
+    /// All tables.
+    pub const ALL: [Self; 10] = [
+        Self::Meta,
+        Self::Open,
+        Self::Archived,
+        Self::ArchivedAt,
+        Self::Claims,
+        Self::Events,
+        Self::Artefacts,
+        Self::Keys,
+        Self::Headers,
+        Self::Finality,
+    ];
+
+    /// Its name on disk.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Open => "open",
+            Self::Archived => "archived",
+            Self::ArchivedAt => "archived_at",
+            Self::Claims => "claims",
+            Self::Events => "events",
+            Self::Artefacts => "artefacts",
+            Self::Keys => "keys",
+            Self::Headers => "headers",
+            Self::Finality => "finality",
+        }
+    }
 }
 
 /// A change of one record.
@@ -35,32 +92,26 @@ pub enum Write {
     Delete(Table, Vec<u8>),
 }
 
-/// An embedded storage engine: ordered tables of bytes.
+/// A key and its value.
+pub type Record = (Vec<u8>, Vec<u8>);
+
+/// An embedded storage engine: ordered tables of bytes. Keys are never empty.
 pub trait Tables: Send + Sync + 'static {
-    /// Applies all of `writes`, or none, and returns once they are on the disk (fsync), not sooner.
+    /// Applies all of `writes`, or none, and returns once they are on the disk (fsync), not sooner. No key occurs twice.
     fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError>;
 
     /// The record, if there is one.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Up to `limit` records from `from` (inclusive) up to `to` (exclusive; `None`: the end), in order of their keys.
-    fn scan(
-        &self,
-        table: Table,
-        from: &[u8],
-        to: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
-
-    /// The record with the highest key, if there is one.
-    fn last(&self, table: Table) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError>;
+    fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Record>, StoreError>;
 }
 
 /// Why the store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The engine or the disk said no.
-    #[error("store: {action}")]
+    #[error("store: could not {action}: {source}")]
     Engine {
         /// What was being done.
         action: &'static str,
@@ -69,19 +120,369 @@ pub enum StoreError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A record can't be read back.
-    #[error("store: a record of table {table:?} is damaged: {detail}")]
+    #[error("store: a record of table {} is damaged: {detail}", .table.name())]
     Damaged {
         /// Its table.
         table: Table,
         /// What is wrong with it.
         detail: String,
     },
-    /// The store was written by another version of h402-watch, or is no store of ours.
-    #[error("store: format {found}, this version reads format {expected}")]
+    /// The store was written by another version of h402-watch, or with another engine.
+    #[error("store: it holds {found}; this version reads {expected}")]
     Format {
-        /// The version in the store.
+        /// What the store holds.
         found: String,
-        /// The one that is understood.
-        expected: u32,
+        /// What is understood.
+        expected: String,
     },
+    /// A commit failed before: what is on disk is no longer known, so nothing more is written (invariant 3).
+    #[error("store: a commit failed before, nothing more is written")]
+    Poisoned,
+    /// The events of a commit don't go on where the log ends (invariant 5).
+    #[error("store: event {found} does not follow the log, which goes on with {expected}")]
+    Gap {
+        /// The sequence that was given.
+        found: u64,
+        /// The one that was due.
+        expected: u64,
+    },
+}
+
+/// Which embedded engine keeps the tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreEngine {
+    /// `fjall` 3.
+    #[default]
+    Fjall,
+    /// `sled` 0.34, with a real fsync per commit.
+    Sled,
+}
+
+impl StoreEngine {
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fjall => "fjall",
+            Self::Sled => "sled",
+        }
+    }
+}
+
+/// Records that a scan reads at a time.
+const PAGE: usize = 4096;
+
+/// All that survives a restart. Reads may come from any thread; [`Store::commit`] from one.
+pub struct Store {
+    tables: Box<dyn Tables>,
+    counters: Mutex<Counters>,
+    failed: AtomicBool,
+}
+
+impl Store {
+    /// Opens the store in a directory, or makes one there.
+    ///
+    /// # Errors
+    /// If it is of another format or engine, held by another process, or can't be read.
+    pub fn open(engine: StoreEngine, path: &Path) -> Result<Self, StoreError> {
+        Self::over(open_tables(engine, path)?)
+    }
+
+    /// A store in tables that are open already; their format is checked.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn over(tables: Box<dyn Tables>) -> Result<Self, StoreError> {
+        let counters = match tables.get(Table::Meta, key::FORMAT)? {
+            Some(found) => {
+                let found: u32 = decode(Table::Meta, &found)?;
+                if found != FORMAT_VERSION {
+                    let (found, expected) = (format!("format {found}"), format!("format {FORMAT_VERSION}"));
+                    return Err(StoreError::Format { found, expected });
+                }
+                let counters = tables.get(Table::Meta, key::COUNTERS)?;
+                let missing = || StoreError::Damaged { table: Table::Meta, detail: "no counters".into() };
+                decode(Table::Meta, &counters.ok_or_else(missing)?)?
+            }
+            None if tables.scan(Table::Meta, &[], None, 1)?.is_empty() => {
+                let counters = Counters::default();
+                tables.commit(vec![
+                    Write::Put(Table::Meta, key::FORMAT.to_vec(), encode(&FORMAT_VERSION)),
+                    Write::Put(Table::Meta, key::COUNTERS.to_vec(), encode(&counters)),
+                ])?;
+                counters
+            }
+            None => {
+                let (found, expected) = ("no format version".into(), format!("format {FORMAT_VERSION}"));
+                return Err(StoreError::Format { found, expected });
+            }
+        };
+        Ok(Self { tables, counters: Mutex::new(counters), failed: AtomicBool::new(false) })
+    }
+
+    /// Puts what a step changed on the disk: whole, and before it returns, or not at all (invariant 2).
+    ///
+    /// # Errors
+    /// If it could not; from then on each commit fails (invariant 3).
+    pub fn commit(&self, now: Timestamp, changes: &Changes) -> Result<(), StoreError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let mut counters = self.counters().clone();
+        let mut batch = Batch::default();
+        for watch in &changes.watches {
+            put_watch(&mut batch, &mut counters, now, watch);
+        }
+        for (claim_key, claim) in &changes.claims {
+            let at = key::claim(claim_key);
+            match claim {
+                Some(claim) => batch.put(Table::Claims, at, encode(&(claim_key, claim))),
+                None => batch.delete(Table::Claims, at),
+            }
+        }
+        for event in &changes.events {
+            if event.sequence != counters.next_sequence {
+                let (found, expected) = (event.sequence, counters.next_sequence);
+                return Err(StoreError::Gap { found, expected });
+            }
+            counters.next_sequence += 1;
+            batch.put(Table::Events, key::sequence(event.sequence), encode(event));
+            let artefact = Artefact::InLog(event.sequence);
+            batch.put(Table::Artefacts, key::artefact(&event.watch, event.index), encode(&artefact));
+        }
+        for (network, height) in &changes.headers_removed {
+            batch.delete(Table::Headers, key::header(network, *height));
+        }
+        for (network, header) in &changes.headers {
+            batch.put(Table::Headers, key::header(network, header.block.height), encode(&(network, header)));
+        }
+        for (network, marks) in &changes.finality {
+            batch.put(Table::Finality, network.as_str().into(), encode(&(network, marks)));
+        }
+        self.write(batch, counters)
+    }
+
+    fn write(&self, mut batch: Batch, counters: Counters) -> Result<(), StoreError> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(StoreError::Poisoned);
+        }
+        batch.put(Table::Meta, key::COUNTERS.to_vec(), encode(&counters));
+        self.tables.commit(batch.into_writes()).inspect_err(|_| self.failed.store(true, Ordering::Release))?;
+        *self.counters() = counters;
+        Ok(())
+    }
+
+    /// All that the engine needs to go on.
+    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let mut snapshot = Snapshot::default();
+        self.for_each(Table::Open, |_, value| {
+            snapshot.watches.push(decode(Table::Open, value)?);
+            Ok(())
+        })?;
+        let mut txs: Vec<_> = snapshot
+            .watches
+            .iter()
+            .flat_map(|watch: &Watch| {
+                watch.candidates.iter().map(|c| (watch.request.network.clone(), c.fact.tx.clone()))
+            })
+            .collect();
+        txs.sort();
+        txs.dedup();
+        for (network, tx) in txs {
+            snapshot.claims.extend(self.claims_of(&network, &tx)?);
+        }
+        let mut chains = BTreeMap::<NetworkId, Vec<_>>::new();
+        self.for_each(Table::Headers, |_, value| {
+            let (network, header) = decode(Table::Headers, value)?;
+            chains.entry(network).or_default().push(header);
+            Ok(())
+        })?;
+        snapshot.chains = chains.into_iter().collect();
+        self.for_each(Table::Finality, |_, value| {
+            snapshot.finality.push(decode(Table::Finality, value)?);
+            Ok(())
+        })?;
+        let counters = self.counters();
+        snapshot.next_sequence = counters.next_sequence;
+        snapshot.next_ordinal = counters.next_ordinal;
+        Ok(snapshot)
+    }
+
+    /// A watch, open or archived.
+    pub fn watch(&self, id: &WatchId) -> Result<Option<Watch>, StoreError> {
+        for table in [Table::Open, Table::Archived] {
+            if let Some(value) = self.tables.get(table, id.as_str().as_bytes())? {
+                return decode(table, &value).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Up to `limit` watches whose ids come after `after`, in order of their ids; only those that are not archived if
+    /// `open_only`.
+    pub fn watches(&self, after: Option<&WatchId>, limit: usize, open_only: bool) -> Result<Vec<Watch>, StoreError> {
+        let from = after.map_or(Vec::new(), |id| key::after(id.as_str().as_bytes()));
+        let tables: &[Table] = if open_only { &[Table::Open] } else { &[Table::Open, Table::Archived] };
+        let mut found = BTreeMap::new();
+        for &table in tables {
+            for (id, value) in self.tables.scan(table, &from, None, limit)? {
+                found.insert(id, decode::<Watch>(table, &value)?);
+            }
+        }
+        Ok(found.into_values().take(limit).collect())
+    }
+
+    /// The watch that an idempotency key names.
+    pub fn watch_by_key(&self, idempotency_key: &str) -> Result<Option<WatchId>, StoreError> {
+        let value = self.tables.get(Table::Keys, &key::idempotency(idempotency_key))?;
+        value.map(|value| decode(Table::Keys, &value)).transpose()
+    }
+
+    /// The claims on the transfers of a transaction.
+    pub fn claims_of(&self, network: &NetworkId, tx: &TxId) -> Result<Vec<(ClaimKey, Claim)>, StoreError> {
+        let from = key::claims_of(network, tx);
+        let to = key::end_of(&from);
+        let records = self.tables.scan(Table::Claims, &from, Some(&to), usize::MAX)?;
+        records.iter().map(|(_, value)| decode(Table::Claims, value)).collect()
+    }
+
+    /// Up to `limit` entries of the event log after a sequence. Those below [`Store::oldest_sequence`] are gone.
+    pub fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        let from = key::sequence(after.saturating_add(1));
+        let records = self.tables.scan(Table::Events, &from, None, limit)?;
+        records.iter().map(|(_, value)| decode(Table::Events, value)).collect()
+    }
+
+    /// The sequence of the oldest event that is kept; one more than the newest when none is.
+    pub fn oldest_sequence(&self) -> u64 {
+        self.counters().oldest_sequence
+    }
+
+    /// The sequence of the newest event; 0 before the first.
+    pub fn newest_sequence(&self) -> u64 {
+        self.counters().next_sequence - 1
+    }
+
+    /// Up to `limit` artefacts of a watch, those with an index above `after`, in order.
+    pub fn artefacts(&self, watch: &WatchId, after: u32, limit: usize) -> Result<Vec<Event>, StoreError> {
+        let from = key::artefact(watch, after.saturating_add(1));
+        let to = key::end_of(&key::artefacts_of(watch));
+        let records = self.tables.scan(Table::Artefacts, &from, Some(&to), limit)?;
+        let mut events = Vec::with_capacity(records.len());
+        for (at, value) in records {
+            events.extend(self.artefact(&at, &value)?);
+        }
+        Ok(events)
+    }
+
+    fn artefact(&self, at: &[u8], value: &[u8]) -> Result<Option<Event>, StoreError> {
+        let sequence = match decode(Table::Artefacts, value)? {
+            Artefact::Moved(event) => return Ok(Some(event)),
+            Artefact::InLog(sequence) => sequence,
+        };
+        if let Some(event) = self.tables.get(Table::Events, &key::sequence(sequence))? {
+            return decode(Table::Events, &event).map(Some);
+        }
+        // It left the log since the record was read; where its watch is still known, it stands in the record now.
+        match self.tables.get(Table::Artefacts, at)?.map(|value| decode(Table::Artefacts, &value)).transpose()? {
+            Some(Artefact::Moved(event)) => Ok(Some(event)),
+            Some(Artefact::InLog(sequence)) => {
+                Err(StoreError::Damaged { table: Table::Events, detail: format!("event {sequence} is missing") })
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Walks a whole table, page by page.
+    fn for_each(
+        &self,
+        table: Table,
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut from = Vec::new();
+        loop {
+            let page = self.tables.scan(table, &from, None, PAGE)?;
+            for (at, value) in &page {
+                each(at, value)?;
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == PAGE => from = key::after(last),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn counters(&self) -> MutexGuard<'_, Counters> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens an engine's tables in a directory, or makes them there.
+///
+/// # Errors
+/// As [`Store::open`], the format aside.
+pub fn open_tables(engine: StoreEngine, path: &Path) -> Result<Box<dyn Tables>, StoreError> {
+    refuse_other_engine(engine, path)?;
+    Ok(match engine {
+        StoreEngine::Fjall => Box::new(fjall::FjallTables::open(path)?),
+        StoreEngine::Sled => Box::new(sled::SledTables::open(path)?),
+    })
+}
+
+/// The writes of one commit; the last one to a key wins, and no key occurs twice.
+#[derive(Default)]
+struct Batch(BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>);
+
+impl Batch {
+    fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
+        self.0.insert((table, key), Some(value));
+    }
+
+    fn delete(&mut self, table: Table, key: Vec<u8>) {
+        self.0.insert((table, key), None);
+    }
+
+    fn into_writes(self) -> Vec<Write> {
+        let write = |((table, key), value)| match value {
+            Some(value) => Write::Put(table, key, value),
+            None => Write::Delete(table, key),
+        };
+        self.0.into_iter().map(write).collect()
+    }
+}
+
+fn put_watch(batch: &mut Batch, counters: &mut Counters, now: Timestamp, watch: &Watch) {
+    let id = watch.id.as_str().as_bytes();
+    if watch.archived {
+        batch.delete(Table::Open, id.into());
+        batch.put(Table::Archived, id.into(), encode(watch));
+        batch.put(Table::ArchivedAt, key::archived_at(now, &watch.id), Vec::new());
+    } else {
+        batch.put(Table::Open, id.into(), encode(watch));
+    }
+    if watch.ordinal >= counters.next_ordinal {
+        counters.next_ordinal = watch.ordinal + 1;
+        let named = watch.request.key().unwrap_or(watch.id.as_str());
+        batch.put(Table::Keys, key::idempotency(named), encode(&watch.id));
+    }
+}
+
+/// Each engine would make a new store beside the other's; a file that names the engine keeps them apart.
+fn refuse_other_engine(engine: StoreEngine, path: &Path) -> Result<(), StoreError> {
+    let failed = |action| move |source| StoreError::Engine { action, source: Box::new(source) };
+    std::fs::create_dir_all(path).map_err(failed("make its directory"))?;
+    let marker = path.join("engine");
+    match std::fs::read_to_string(&marker) {
+        Ok(found) if found.trim() == engine.as_str() => Ok(()),
+        Ok(found) => Err(StoreError::Format {
+            found: format!("a {} store", found.trim()),
+            expected: format!("one of engine {}, as configured", engine.as_str()),
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::write(&marker, format!("{}\n", engine.as_str())).map_err(failed("write its engine's name"))?;
+            let synced = std::fs::File::open(&marker).and_then(|file| file.sync_all());
+            synced.map_err(failed("write its engine's name"))
+        }
+        Err(error) => Err(failed("read its engine's name")(error)),
+    }
 }

@@ -1,0 +1,436 @@
+//! The store: one suite that both engines pass.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use h402_watch::store::{Record, Retention, Store, StoreEngine, StoreError, Table, Tables, Write, open_tables};
+use h402_watch_engine::amount::Amount;
+use h402_watch_engine::changes::{Changes, Claim, ClaimKey, ClaimState, Event, EventKind, FinalityMarks};
+use h402_watch_engine::id::{BlockRef, Header, NetworkId, Timestamp, WatchId};
+use h402_watch_engine::input::{Execution, Place, TxFact, Verification};
+use h402_watch_engine::request::{AmountRule, AtDeadline, Binding, Depth, Report, Subject, Terms, WatchRequest};
+use h402_watch_engine::watch::{Candidate, Watch};
+use proptest::prelude::*;
+
+const ENGINES: [StoreEngine; 2] = [StoreEngine::Fjall, StoreEngine::Sled];
+const NETWORK: &str = "eip155:1";
+const NOW: Timestamp = Timestamp(1_000);
+
+fn both(test: impl Fn(StoreEngine, &Path)) {
+    for engine in ENGINES {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        test(engine, dir.path());
+    }
+}
+
+fn open(engine: StoreEngine, path: &Path) -> Store {
+    Store::open(engine, path).expect("the store opens")
+}
+
+fn watch(ordinal: u64, tx: &str) -> Watch {
+    let fact = TxFact {
+        tx: tx.into(),
+        place: Place::Mempool,
+        sender: None,
+        execution: Execution::Unknown,
+        spends: vec!["a/1".into()],
+        transfers: Vec::new(),
+        transfers_known: false,
+        authorizations: Vec::new(),
+        verification: Verification::Endpoint,
+    };
+    let candidate = Candidate {
+        fact,
+        placed: true,
+        replacement: false,
+        followed: false,
+        accepted: false,
+        claimed: vec![0],
+        late: false,
+        orphaned_from: None,
+    };
+    Watch {
+        id: format!("w{ordinal:032}").into(),
+        ordinal,
+        request: WatchRequest {
+            network: NETWORK.into(),
+            subject: Subject::Transaction { tx: tx.into() },
+            terms: Terms {
+                pay_to: "shop".into(),
+                asset: "native".into(),
+                amount: Amount::MAX,
+                amount_rule: AmountRule::AtLeast,
+                payer: None,
+                depth: Depth::Blocks(3),
+                not_before: None,
+                deadline: Timestamp(99),
+                at_deadline: AtDeadline::Fail,
+            },
+            binding: Binding::default(),
+            idempotency_key: Some(format!("key-{ordinal}")),
+            report: Report::Milestones,
+        },
+        created_at: NOW,
+        created_height: Some(7),
+        looked_up: true,
+        candidates: vec![candidate],
+        outcome: None,
+        received: Amount::ZERO,
+        extended: false,
+        late_until: None,
+        finalized: false,
+        archived: false,
+        artefacts: 0,
+        last_hash: None,
+    }
+}
+
+fn event(sequence: u64, watch: &Watch, index: u32) -> Event {
+    Event {
+        sequence,
+        watch: watch.id.clone(),
+        network: NETWORK.into(),
+        index,
+        kind: EventKind::Seen,
+        observed_at: Timestamp(sequence),
+        artefact: format!("{{\"n\":{sequence}}}").into_bytes(),
+        receipt_hash: [7; 32],
+    }
+}
+
+fn claim(watch: &Watch, tx: &str) -> (ClaimKey, Option<Claim>) {
+    let key = ClaimKey { network: NETWORK.into(), tx: tx.into(), index: 0 };
+    (key, Some(Claim { watch: watch.id.clone(), state: ClaimState::Consumed }))
+}
+
+fn header(height: u64, branch: &str) -> (NetworkId, Header) {
+    let block = BlockRef { height, hash: format!("{height}{branch}").into() };
+    (NETWORK.into(), Header { block, parent: format!("{}{branch}", height - 1).into(), time: Timestamp(height) })
+}
+
+#[test]
+fn what_was_committed_is_there_after_a_restart() {
+    both(|engine, path| {
+        let (first, second) = (watch(0, "tx-a"), watch(1, "tx-b"));
+        let marks = FinalityMarks { finalized: Some(4), ..FinalityMarks::default() };
+        {
+            let store = open(engine, path);
+            let changes = Changes {
+                watches: vec![first.clone(), second.clone()],
+                claims: vec![claim(&first, "tx-a")],
+                events: vec![event(1, &first, 1), event(2, &first, 2), event(3, &second, 1)],
+                headers: vec![header(9, "a"), header(10, "a")],
+                finality: vec![(NETWORK.into(), marks.clone())],
+                ..Changes::default()
+            };
+            store.commit(NOW, &changes).expect("commits");
+            let fork = Changes {
+                headers_removed: vec![(NETWORK.into(), 10)],
+                headers: vec![header(10, "b")],
+                ..Changes::default()
+            };
+            store.commit(NOW, &fork).expect("commits");
+        }
+        let store = open(engine, path);
+        let snapshot = store.snapshot().expect("reads");
+        assert_eq!(snapshot.watches, [first.clone(), second.clone()]);
+        assert_eq!(snapshot.claims.len(), 1);
+        assert_eq!(snapshot.chains, [(NETWORK.into(), vec![header(9, "a").1, header(10, "b").1])]);
+        assert_eq!(snapshot.finality, [(NETWORK.into(), marks)]);
+        assert_eq!((snapshot.next_sequence, snapshot.next_ordinal), (4, 2));
+        assert_eq!(store.events(1, 10).expect("reads").iter().map(|e| e.sequence).collect::<Vec<_>>(), [2, 3]);
+        let artefacts = store.artefacts(&first.id, 1, 10).expect("reads");
+        assert_eq!(artefacts, [event(2, &first, 2)]);
+        assert_eq!(store.watch_by_key("key-1").expect("reads"), Some(second.id.clone()));
+        assert_eq!(store.watches(Some(&first.id), 10, false).expect("reads"), [second]);
+    });
+}
+
+#[test]
+fn an_archived_watch_is_still_found_and_no_longer_loaded() {
+    both(|engine, path| {
+        let store = open(engine, path);
+        let open_watch = watch(0, "tx-a");
+        store.commit(NOW, &Changes { watches: vec![open_watch.clone()], ..Changes::default() }).expect("commits");
+        let archived = Watch { archived: true, ..open_watch };
+        store.commit(NOW, &Changes { watches: vec![archived.clone()], ..Changes::default() }).expect("commits");
+        assert_eq!(store.watch(&archived.id).expect("reads"), Some(archived.clone()));
+        assert_eq!(store.watches(None, 10, true).expect("reads"), []);
+        assert_eq!(store.watches(None, 10, false).expect("reads"), [archived]);
+        assert!(store.snapshot().expect("reads").watches.is_empty());
+    });
+}
+
+#[test]
+fn events_that_leave_a_gap_are_refused_invariant_5() {
+    both(|engine, path| {
+        let store = open(engine, path);
+        let first = watch(0, "tx-a");
+        let changes = Changes { watches: vec![first.clone()], events: vec![event(2, &first, 1)], ..Changes::default() };
+        let error = store.commit(NOW, &changes).expect_err("a gap");
+        assert!(matches!(error, StoreError::Gap { found: 2, expected: 1 }), "{error}");
+        assert_eq!(store.watch(&first.id).expect("reads"), None, "nothing of it was written");
+    });
+}
+
+#[test]
+fn pruning_keeps_the_log_gap_free_and_the_artefacts_of_watches_that_stay() {
+    both(|engine, path| {
+        let store = open(engine, path);
+        let (gone, stays) = (Watch { archived: true, ..watch(0, "tx-a") }, watch(1, "tx-b"));
+        let changes = Changes {
+            watches: vec![gone.clone(), stays.clone()],
+            claims: vec![claim(&gone, "tx-a"), claim(&stays, "tx-b")],
+            events: vec![event(1, &gone, 1), event(2, &stays, 1), event(3, &gone, 2), event(4, &stays, 2)],
+            ..Changes::default()
+        };
+        store.commit(NOW, &changes).expect("commits");
+        let nothing = Retention { events_before: Timestamp(1), archived_before: NOW };
+        assert_eq!(store.prune(nothing, 10).expect("prunes"), Default::default());
+        let retention = Retention { events_before: Timestamp(4), archived_before: NOW.plus_ms(1) };
+        let pruned = store.prune(retention, 2).expect("prunes");
+        assert_eq!((pruned.events, pruned.watches), (2, 1), "no more than the limit at once");
+        store.prune(retention, 2).expect("prunes");
+        assert_eq!((store.oldest_sequence(), store.newest_sequence()), (4, 4));
+        assert_eq!(store.events(0, 10).expect("reads"), [event(4, &stays, 2)]);
+        assert_eq!(store.artefacts(&stays.id, 0, 10).expect("reads"), [event(2, &stays, 1), event(4, &stays, 2)]);
+        assert_eq!(store.watch(&gone.id).expect("reads"), None);
+        assert_eq!(store.watch_by_key("key-0").expect("reads"), None);
+        assert_eq!(store.claims_of(&NETWORK.into(), &"tx-a".into()).expect("reads"), []);
+        assert_eq!(store.claims_of(&NETWORK.into(), &"tx-b".into()).expect("reads").len(), 1);
+        drop(store);
+        assert_eq!(open(engine, path).oldest_sequence(), 4);
+    });
+}
+
+#[test]
+fn an_unknown_format_and_another_engine_are_refused() {
+    both(|engine, path| {
+        drop(open(engine, path));
+        let other = if engine == StoreEngine::Sled { StoreEngine::Fjall } else { StoreEngine::Sled };
+        assert!(matches!(Store::open(other, path), Err(StoreError::Format { .. })));
+        let tables = open_tables(engine, path).expect("opens");
+        let format = Write::Put(Table::Meta, b"format".to_vec(), postcard::to_stdvec(&99_u32).expect("encodes"));
+        tables.commit(vec![format]).expect("commits");
+        drop(tables);
+        let error = Store::open(engine, path).err().expect("format 99");
+        assert_eq!(error.to_string(), "store: it holds format 99; this version reads format 1");
+    });
+}
+
+#[test]
+fn a_store_that_is_open_is_not_opened_again() {
+    both(|engine, path| {
+        let _held = open(engine, path);
+        assert!(matches!(Store::open(engine, path), Err(StoreError::Engine { .. })));
+    });
+}
+
+#[test]
+fn a_damaged_record_is_an_error_that_names_its_table() {
+    both(|engine, path| {
+        drop(open(engine, path));
+        let tables = open_tables(engine, path).expect("opens");
+        tables.commit(vec![Write::Put(Table::Open, b"w1".to_vec(), vec![0xff; 3])]).expect("commits");
+        drop(tables);
+        let error = open(engine, path).snapshot().expect_err("damaged");
+        assert!(error.to_string().starts_with("store: a record of table open is damaged"), "{error}");
+    });
+}
+
+/// Tables whose n-th commit fails, as on a full disk.
+struct Failing {
+    inner: Box<dyn Tables>,
+    commits_left: AtomicUsize,
+}
+
+impl Tables for Failing {
+    fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        if self.commits_left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            return Err(StoreError::Engine { action: "commit", source: Box::new(full) });
+        }
+        self.inner.commit(writes)
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.get(table, key)
+    }
+
+    fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Record>, StoreError> {
+        self.inner.scan(table, from, to, limit)
+    }
+}
+
+#[test]
+fn after_a_failed_commit_nothing_more_is_written_invariant_3() {
+    both(|engine, path| {
+        let inner = open_tables(engine, path).expect("opens");
+        // The first commit writes the format.
+        let store = Store::over(Box::new(Failing { inner, commits_left: AtomicUsize::new(2) })).expect("opens");
+        let changes = |n| Changes { watches: vec![watch(n, "tx")], ..Changes::default() };
+        assert!(matches!(store.commit(NOW, &changes(0)), Err(StoreError::Engine { .. })));
+        assert!(matches!(store.commit(NOW, &changes(1)), Err(StoreError::Poisoned)));
+        assert!(store.watches(None, 10, false).expect("reads").is_empty());
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Each engine behaves as a sorted map, over restarts too.
+    #[test]
+    fn tables_behave_as_sorted_maps(batches in prop::collection::vec(batch(), 1..12), engine in 0..2_usize) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let engine = ENGINES[engine];
+        let mut model = BTreeMap::<(Table, Vec<u8>), Vec<u8>>::new();
+        let mut tables = open_tables(engine, dir.path()).expect("opens");
+        for (i, writes) in batches.into_iter().enumerate() {
+            let mut unique = BTreeMap::new();
+            for (table, key, value) in writes {
+                unique.insert((table, key), value);
+            }
+            let writes = unique.iter().map(|((table, key), value)| match value {
+                Some(value) => Write::Put(*table, key.clone(), value.clone()),
+                None => Write::Delete(*table, key.clone()),
+            });
+            tables.commit(writes.collect()).expect("commits");
+            for (at, value) in unique {
+                match value {
+                    Some(value) => model.insert(at, value),
+                    None => model.remove(&at),
+                };
+            }
+            if i % 4 == 3 {
+                drop(tables);
+                tables = open_tables(engine, dir.path()).expect("opens");
+            }
+            check_tables(tables.as_ref(), &model)?;
+        }
+    }
+}
+
+type Change = (Table, Vec<u8>, Option<Vec<u8>>);
+
+fn batch() -> impl Strategy<Value = Vec<Change>> {
+    let table = prop::sample::select(vec![Table::Meta, Table::Open, Table::Events, Table::Finality]);
+    let key = prop::collection::vec(0..3_u8, 1..4);
+    let value = prop::option::weighted(0.7, prop::collection::vec(any::<u8>(), 0..40));
+    prop::collection::vec((table, key, value), 0..20)
+}
+
+fn check_tables(tables: &dyn Tables, model: &BTreeMap<(Table, Vec<u8>), Vec<u8>>) -> Result<(), TestCaseError> {
+    for table in [Table::Meta, Table::Open, Table::Events, Table::Finality] {
+        let expected: Vec<Record> =
+            model.iter().filter(|((t, _), _)| *t == table).map(|((_, k), v)| (k.clone(), v.clone())).collect();
+        prop_assert_eq!(&tables.scan(table, &[], None, usize::MAX).expect("scans"), &expected);
+        let (from, to): (&[u8], &[u8]) = (&[0, 1], &[2]);
+        let within = expected.iter().filter(|(k, _)| k.as_slice() >= from && k.as_slice() < to).take(3).cloned();
+        prop_assert_eq!(tables.scan(table, from, Some(to), 3).expect("scans"), within.collect::<Vec<_>>());
+        prop_assert_eq!(tables.scan(table, to, Some(from), 3).expect("scans"), Vec::new());
+        for (key, value) in &expected {
+            prop_assert_eq!(tables.get(table, key).expect("reads"), Some(value.clone()));
+        }
+        prop_assert_eq!(tables.get(table, b"nowhere").expect("reads"), None);
+    }
+    Ok(())
+}
+
+const CHILD_DIR: &str = "H402_TEST_STORE_DIR";
+const CHILD_ENGINE: &str = "H402_TEST_STORE_ENGINE";
+
+/// Not a test of its own: the process that the next test kills. It says each sequence that was acknowledged.
+#[test]
+#[allow(clippy::print_stdout)]
+fn writer_child() {
+    let (Ok(dir), Ok(engine)) = (std::env::var(CHILD_DIR), std::env::var(CHILD_ENGINE)) else { return };
+    let engine = if engine == "sled" { StoreEngine::Sled } else { StoreEngine::Fjall };
+    let store = open(engine, Path::new(&dir));
+    let mut snapshot = store.snapshot().expect("reads");
+    for _ in 0..100_000 {
+        let ordinal = snapshot.next_ordinal;
+        let made = watch(ordinal, &format!("tx-{ordinal}"));
+        let sequence = snapshot.next_sequence;
+        let changes = Changes {
+            claims: vec![claim(&made, made.candidates[0].fact.tx.as_str())],
+            events: vec![event(sequence, &made, 1), event(sequence + 1, &made, 2)],
+            watches: vec![made],
+            ..Changes::default()
+        };
+        store.commit(NOW, &changes).expect("commits");
+        snapshot.next_ordinal += 1;
+        snapshot.next_sequence += 2;
+        println!("\nacknowledged {}", sequence + 1);
+    }
+}
+
+#[test]
+fn a_killed_process_loses_nothing_that_was_acknowledged_and_leaves_nothing_half() {
+    both(|engine, path| {
+        let mut acknowledged = 0;
+        for round in 0..6 {
+            let mut child = Command::new(std::env::current_exe().expect("this test"))
+                .args(["--exact", "writer_child", "--nocapture"])
+                .env(CHILD_DIR, path)
+                .env(CHILD_ENGINE, engine.as_str())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("starts");
+            let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+            for line in lines.map_while(Result::ok) {
+                if let Some(sequence) = line.strip_prefix("acknowledged ") {
+                    acknowledged = sequence.parse().expect("a number");
+                    if acknowledged % 50 > 30 + round {
+                        break;
+                    }
+                }
+            }
+            child.kill().expect("SIGKILL");
+            child.wait().expect("ends");
+            let store = open(engine, path);
+            let newest = store.newest_sequence();
+            assert!(newest >= acknowledged && newest % 2 == 0, "{newest} after {acknowledged} was acknowledged");
+            let log = store.events(0, usize::MAX).expect("reads");
+            assert!(log.iter().zip(1..).all(|(event, sequence)| event.sequence == sequence));
+            let snapshot = store.snapshot().expect("reads");
+            assert_eq!(snapshot.watches.len() as u64, newest / 2);
+            assert_eq!(snapshot.claims.len() as u64, newest / 2);
+        }
+        assert!(acknowledged > 0);
+    });
+}
+
+#[test]
+fn reads_from_other_threads_see_whole_commits() {
+    both(|engine, path| {
+        let store = Arc::new(open(engine, path));
+        let first = watch(0, "tx");
+        let reader = {
+            let (store, id): (_, WatchId) = (Arc::clone(&store), first.id.clone());
+            std::thread::spawn(move || {
+                let mut seen = 0;
+                while seen < 40 {
+                    let newest = store.newest_sequence();
+                    let log = store.events(0, usize::MAX).expect("reads");
+                    assert!(log.len() as u64 >= newest);
+                    assert!(store.artefacts(&id, 0, usize::MAX).expect("reads").len() as u64 >= newest);
+                    seen = newest;
+                }
+            })
+        };
+        for sequence in 1..=40 {
+            let index = u32::try_from(sequence).expect("small");
+            let changes = Changes {
+                watches: vec![first.clone()],
+                events: vec![event(sequence, &first, index)],
+                ..Changes::default()
+            };
+            store.commit(NOW, &changes).expect("commits");
+        }
+        reader.join().expect("the reader is content");
+    });
+}
