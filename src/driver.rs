@@ -1,21 +1,47 @@
 //! The one loop and the one writer: inputs → engine → commit → act.
+//!
+//! Invariant 1: callers are answered, sources are asked and subscribers are woken only after [`Store::commit`] returned.
+//! Invariant 3: a commit that fails ends the loop, and with it the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
-use h402_watch_engine::changes::FinalityMarks;
-use h402_watch_engine::id::{Address, AssetId, BlockRef, NetworkId, Timestamp, WatchId};
-use h402_watch_engine::request::{Tag, WatchRequest};
-use h402_watch_engine::watch::Watch;
+use h402_watch_engine::changes::{Ask, Changes, EventKind, FinalityMarks};
+use h402_watch_engine::id::{Address, BlockRef, NetworkId, Timestamp, WatchId};
+use h402_watch_engine::request::WatchRequest;
+use h402_watch_engine::rules::{Limits, NetworkRules};
+use h402_watch_engine::watch::{Outcome, Watch};
+use h402_watch_engine::{Engine, Refused, Rejected, RestoreError, same_or_taken, watch_id};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
-use crate::chain::{AddressReport, Health, Mailbox};
+use crate::chain::{AddressQuery, AddressReport, BadField, Health, HealthState, Mailbox, Report, Spelling, Start};
+use crate::clock::Clock;
+use crate::metrics::{DriverMetrics, KindLabel, OutcomeLabels};
+use crate::store::{Retention, Store, StoreError};
+
+/// Inputs that share one commit; also how many commands may wait before callers are made to (invariant 11).
+pub const BATCH_MAX: usize = 1024;
+
+/// Reports that may wait before sources are made to.
+pub const REPORTS_MAX: usize = 256;
+
+/// Records that are forgotten in one go, so that a commit of that stays short.
+const PRUNE_BATCH: usize = 2048;
+
+/// How often the store is looked through for what may be forgotten.
+const PRUNE_PERIOD: Duration = Duration::from_secs(60);
 
 /// What clients see of one network.
 #[derive(Clone, Debug)]
 pub struct NetworkView {
     /// Its name, CAIP-2.
     pub network: NetworkId,
+    /// Other names that it answers to.
+    pub aliases: Vec<String>,
+    /// How many headers are kept: the deepest reorg that is followed.
+    pub horizon: u32,
     /// The newest block that the engine accepted.
     pub head: Option<BlockRef>,
     /// The time that it states.
@@ -41,7 +67,7 @@ pub enum Refusal {
     /// A field does not hold what it must.
     #[error("{field}: expected {expected}")]
     Invalid {
-        /// The field, as it is named in the proto file: `terms.amount`.
+        /// The field's path in a watch request: `terms.amount`.
         field: String,
         /// What it must hold.
         expected: String,
@@ -69,9 +95,37 @@ pub enum Refusal {
     Unavailable(String),
 }
 
-/// Checks and respells the chain-specific texts of a request (addresses, ids) in place; fails naming the field.
-/// One per configured network, given by the chain family.
-pub type Normalise = fn(&mut WatchRequest) -> Result<(), Refusal>;
+impl Refusal {
+    /// A field that does not hold what it must.
+    pub fn invalid(field: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), expected: expected.into() }
+    }
+}
+
+impl From<BadField> for Refusal {
+    fn from(BadField { field, expected }: BadField) -> Self {
+        Self::Invalid { field, expected }
+    }
+}
+
+/// One network, as the driver is given it.
+pub struct NetworkSetup {
+    /// What the engine goes by.
+    pub rules: NetworkRules,
+    /// Other names that it answers to.
+    pub aliases: Vec<String>,
+    /// How its identifiers are spelled.
+    pub spelling: Spelling,
+}
+
+/// How long records are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    /// Events of the log, ms.
+    pub events_ms: u64,
+    /// Watches after they were archived, with their claims, ms.
+    pub archived_ms: u64,
+}
 
 /// What callers hold of the driver.
 #[derive(Clone)]
@@ -82,10 +136,9 @@ pub struct Handle {
 }
 
 struct NetworkSlot {
-    normalise: Normalise,
+    spelling: Spelling,
     mailbox: Arc<Mailbox>,
     view: watch::Receiver<NetworkView>,
-    tags: Vec<Tag>,
 }
 
 enum Command {
@@ -95,7 +148,9 @@ enum Command {
 
 impl Handle {
     /// Makes the watch, or finds the one that the same request made before. Returns after it is on the disk.
-    pub async fn create(&self, request: WatchRequest) -> Result<Created, Refusal> {
+    pub async fn create(&self, mut request: WatchRequest) -> Result<Created, Refusal> {
+        let slot = self.slot(&mut request.network)?;
+        (slot.spelling.request)(&mut request)?;
         self.call(|reply| Command::Create { request: Box::new(request), reply }).await
     }
 
@@ -114,24 +169,391 @@ impl Handle {
         self.networks.values().map(|slot| slot.view.borrow().clone()).collect()
     }
 
+    /// One network as it is now.
+    pub fn network(&self, network: &NetworkId) -> Option<NetworkView> {
+        self.networks.get(network).map(|slot| slot.view.borrow().clone())
+    }
+
+    /// The network that a name or an alias means.
+    pub fn resolve(&self, name: &str) -> Result<NetworkId, Refusal> {
+        let mut network = NetworkId::from(name);
+        self.slot(&mut network)?;
+        Ok(network)
+    }
+
+    /// The canonical spellings of an address on the networks where it is one.
+    pub fn spell_address(&self, text: &str) -> Vec<Address> {
+        let spelled = self.networks.values().filter_map(|slot| (slot.spelling.address)(text).ok());
+        let mut spelled: Vec<_> = spelled.collect();
+        spelled.sort();
+        spelled.dedup();
+        spelled
+    }
+
     /// What an address has received in the blocks that the network's source holds.
     pub async fn check_address(
         &self,
-        network: &NetworkId,
-        address: Address,
-        asset: AssetId,
+        network: &str,
+        address: &str,
+        asset: &str,
         since: Option<Timestamp>,
-    ) -> Result<AddressReport, Refusal> {
-        Err(Refusal::Unavailable(format!("{network} {address} {asset} {since:?}")))
+    ) -> Result<(NetworkId, AddressReport), Refusal> {
+        let mut network = NetworkId::from(network);
+        let slot = self.slot(&mut network)?;
+        let address = (slot.spelling.address)(address).map_err(|expected| Refusal::invalid("address", expected))?;
+        let asset = (slot.spelling.asset)(asset).map_err(|expected| Refusal::invalid("asset", expected))?;
+        let (reply, answer) = oneshot::channel();
+        let query = AddressQuery { address, asset, since, reply };
+        let busy = |_| Refusal::Unavailable(format!("too many address queries wait on {network}"));
+        slot.mailbox.query(query).map_err(busy)?;
+        let report = answer.await.map_err(|_| stopping())?;
+        report.map(|report| (network, report)).map_err(Refusal::Unavailable)
+    }
+
+    fn slot(&self, network: &mut NetworkId) -> Result<&NetworkSlot, Refusal> {
+        if let Some(slot) = self.networks.get(network) {
+            return Ok(slot);
+        }
+        let named = |slot: &NetworkSlot| slot.view.borrow().aliases.iter().any(|alias| alias == network.as_str());
+        if let Some((name, slot)) = self.networks.iter().find(|(_, slot)| named(slot)) {
+            *network = name.clone();
+            return Ok(slot);
+        }
+        let known: Vec<_> = self.networks.keys().map(NetworkId::as_str).collect();
+        Err(Refusal::invalid("network", format!("one of the configured networks ({})", known.join(", "))))
     }
 
     async fn call<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Command,
     ) -> Result<T, Refusal> {
-        let gone = || Refusal::Unavailable("the service is stopping".into());
         let (reply, answer) = oneshot::channel();
-        self.inputs.send(command(reply)).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        self.inputs.send(command(reply)).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
+    }
+}
+
+fn stopping() -> Refusal {
+    Refusal::Unavailable("the service is stopping".into())
+}
+
+/// Why the loop ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// What memory holds is no longer what the disk holds (invariant 3).
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store holds watches that the configuration has no place for.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// A source reported what contradicts the chain that it was given.
+    #[error("a report of network {network} contradicts what was committed: {rejected}")]
+    Rejected {
+        /// The network.
+        network: NetworkId,
+        /// What is wrong with it.
+        #[source]
+        rejected: Rejected,
+    },
+}
+
+struct DriverNetwork {
+    mailbox: Arc<Mailbox>,
+    view: watch::Sender<NetworkView>,
+}
+
+/// An answer that waits for the commit.
+type Reply = Box<dyn FnOnce() + Send>;
+
+/// The loop's state.
+pub struct Driver {
+    engine: Engine,
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    keep: Keep,
+    metrics: DriverMetrics,
+    networks: BTreeMap<NetworkId, DriverNetwork>,
+    commands: mpsc::Receiver<Command>,
+    reports: mpsc::Receiver<(NetworkId, Report)>,
+    committed: watch::Sender<u64>,
+    replies: Vec<Reply>,
+}
+
+/// A driver that is ready to run, and what the others hold of it.
+pub struct Ready {
+    /// The loop.
+    pub driver: Driver,
+    /// For callers.
+    pub handle: Handle,
+    /// For sources.
+    pub reports: mpsc::Sender<(NetworkId, Report)>,
+    /// What each source starts with.
+    pub sources: Vec<(NetworkId, Start, Arc<Mailbox>)>,
+}
+
+impl Driver {
+    /// Goes on from what the store holds.
+    ///
+    /// # Errors
+    /// If the store can't be read, or holds open watches on a network that is not configured.
+    pub fn restore(
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        setups: Vec<NetworkSetup>,
+        (limits, keep): (Limits, Keep),
+        metrics: DriverMetrics,
+    ) -> Result<Ready, DriverError> {
+        let snapshot = store.snapshot()?;
+        let chains: BTreeMap<_, _> = snapshot.chains.iter().cloned().collect();
+        let rules = setups.iter().map(|setup| setup.rules.clone()).collect();
+        let engine = Engine::restore(limits, rules, snapshot)?;
+        let (inputs, commands) = mpsc::channel(BATCH_MAX);
+        let (report_sender, reports) = mpsc::channel(REPORTS_MAX);
+        let (committed, committed_receiver) = watch::channel(store.newest_sequence());
+        let (mut networks, mut slots, mut sources) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        for setup in setups {
+            let network = setup.rules.network.clone();
+            let mailbox = Arc::new(Mailbox::default());
+            let (view, receiver) = watch::channel(first_view(&engine, &setup));
+            let headers = chains.get(&network).cloned().unwrap_or_default();
+            let finality = engine.marks(&network).cloned().unwrap_or_default();
+            sources.push((network.clone(), Start { headers, finality }, Arc::clone(&mailbox)));
+            slots.insert(
+                network.clone(),
+                NetworkSlot { spelling: setup.spelling, mailbox: Arc::clone(&mailbox), view: receiver },
+            );
+            networks.insert(network, DriverNetwork { mailbox, view });
+        }
+        let handle = Handle { inputs, networks: Arc::new(slots), committed: committed_receiver };
+        let mut driver =
+            Self { engine, store, clock, keep, metrics, networks, commands, reports, committed, replies: Vec::new() };
+        // What the sources have to be asked for the watches that were open.
+        driver.commit(driver.clock.now())?;
+        Ok(Ready { driver, handle, reports: report_sender, sources })
+    }
+
+    /// Runs until `shutdown`; then handles what was taken in already, and ends.
+    ///
+    /// Blocks its thread while it commits, so it wants a thread and a runtime of its own.
+    ///
+    /// # Errors
+    /// When a commit fails, or a source contradicts it; nothing may go on after that.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), DriverError> {
+        let mut prune = tokio::time::interval(PRUNE_PERIOD);
+        let (mut commands, mut reports) = (Vec::with_capacity(BATCH_MAX), Vec::with_capacity(REPORTS_MAX));
+        loop {
+            if !self.engine.has_timeouts() {
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => break,
+                    _ = prune.tick() => {
+                        if self.prune()? {
+                            prune.reset_immediately();
+                        }
+                    }
+                    _ = self.reports.recv_many(&mut reports, REPORTS_MAX) => {}
+                    _ = self.commands.recv_many(&mut commands, BATCH_MAX) => {}
+                }
+            } else if shutdown.is_cancelled() {
+                break;
+            }
+            while commands.len() < BATCH_MAX
+                && let Ok(command) = self.commands.try_recv()
+            {
+                commands.push(command);
+            }
+            self.step(&mut commands, &mut reports)?;
+        }
+        // Callers that are in already get their answer; later ones are told that the service is stopping.
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            commands.push(command);
+        }
+        self.step(&mut commands, &mut reports)
+    }
+
+    /// One batch: handle everything, commit once, act.
+    fn step(&mut self, commands: &mut Vec<Command>, reports: &mut Vec<(NetworkId, Report)>) -> Result<(), DriverError> {
+        let now = self.clock.now();
+        let inputs = commands.len() + reports.len();
+        for (network, report) in reports.drain(..) {
+            self.handle_report(now, network, report)?;
+        }
+        for command in commands.drain(..) {
+            self.handle_command(now, command)?;
+        }
+        if self.engine.has_timeouts() {
+            self.engine.handle_timeout(now);
+        }
+        if inputs > 0 {
+            self.metrics.commit_inputs.0.observe(f64::from(u32::try_from(inputs).unwrap_or(u32::MAX)));
+        }
+        self.commit(now)
+    }
+
+    fn handle_report(&mut self, now: Timestamp, network: NetworkId, report: Report) -> Result<(), DriverError> {
+        let observation = match report {
+            Report::Observation(observation) => observation,
+            Report::Health(health) => {
+                if let Some(net) = self.networks.get(&network) {
+                    net.view.send_modify(|view| view.health = health);
+                }
+                return Ok(());
+            }
+        };
+        self.metrics.observations.inc();
+        let mut claims = Vec::new();
+        for tx in observation.transactions() {
+            claims.extend(self.store.claims_of(&network, tx)?);
+        }
+        let handled = self.engine.handle_observation(now, &network, observation, claims);
+        handled.map_err(|rejected| DriverError::Rejected { network, rejected })
+    }
+
+    fn handle_command(&mut self, now: Timestamp, command: Command) -> Result<(), DriverError> {
+        self.metrics.commands.inc();
+        match command {
+            Command::Create { request, reply } => {
+                let created = self.create(now, *request)?;
+                // A caller that has gone away will ask again.
+                self.replies.push(Box::new(move || drop(reply.send(created))));
+            }
+            Command::Cancel { watch, reply } => {
+                let cancelled = self.cancel(now, &watch)?;
+                let store = Arc::clone(&self.store);
+                // It may have been archived at once, so it is read back.
+                let read = move || match store.watch(&watch) {
+                    Ok(found) => found.ok_or(Refusal::NotFound(watch)),
+                    Err(error) => Err(Refusal::Unavailable(error.to_string())),
+                };
+                self.replies.push(Box::new(move || drop(reply.send(cancelled.and_then(|()| read())))));
+            }
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, now: Timestamp, request: WatchRequest) -> Result<Result<Created, Refusal>, StoreError> {
+        let id = watch_id(&request);
+        let key = request.key().unwrap_or(id.as_str());
+        if self.engine.watch_by_key(key).is_none()
+            && let Some(first) = self.store.watch_by_key(key)?
+            && let Some(first) = self.store.watch(&first)?
+        {
+            // Archived, by this batch at the latest.
+            let same = same_or_taken(&first, &request).map_err(refusal);
+            return Ok(same.map(|_| Created { watch: first, new: false }));
+        }
+        let created = self.engine.create(now, request).map_err(refusal);
+        Ok(created.and_then(|created| {
+            let watch = self.engine.watch(&created.id).cloned().ok_or(Refusal::NotFound(created.id))?;
+            Ok(Created { watch, new: created.new })
+        }))
+    }
+
+    fn cancel(&mut self, now: Timestamp, id: &WatchId) -> Result<Result<(), Refusal>, StoreError> {
+        let cancelled = self.engine.cancel(now, id);
+        if cancelled == Err(Refused::NotFound(id.clone())) && self.store.watch(id)?.is_some() {
+            return Ok(Err(Refusal::Settled(id.clone())));
+        }
+        Ok(cancelled.map_err(refusal))
+    }
+
+    /// Commits what the engine changed, and only then acts on it.
+    fn commit(&mut self, now: Timestamp) -> Result<(), DriverError> {
+        let changes = self.engine.drain();
+        if !changes.is_empty() {
+            let started = tokio::time::Instant::now();
+            self.store.commit(now, &changes)?;
+            self.metrics.commit_seconds.0.observe(started.elapsed().as_secs_f64());
+            self.count(&changes);
+            self.show_heads(&changes);
+            if !changes.events.is_empty() {
+                self.committed.send_replace(self.store.newest_sequence());
+            }
+        }
+        let mut asks = BTreeMap::<NetworkId, Vec<Ask>>::new();
+        for (network, ask) in changes.asks {
+            asks.entry(network).or_default().push(ask);
+        }
+        for (network, asks) in asks {
+            if let Some(net) = self.networks.get(&network) {
+                net.mailbox.post(asks);
+            }
+        }
+        for reply in self.replies.drain(..) {
+            reply();
+        }
+        Ok(())
+    }
+
+    fn count(&self, changes: &Changes) {
+        let watches: HashMap<_, _> = changes.watches.iter().map(|watch| (&watch.id, watch)).collect();
+        for event in &changes.events {
+            self.metrics.events.get_or_create(&KindLabel { kind: event.kind.as_str().into() }).inc();
+            if event.kind == EventKind::Settled
+                && let Some(watch) = watches.get(&event.watch)
+                && let Some(outcome) = &watch.outcome
+            {
+                let reason = if let Outcome::Failed(reason) = outcome { reason.as_str() } else { "" };
+                let labels = OutcomeLabels { outcome: outcome.as_str().into(), reason: reason.into() };
+                self.metrics.outcomes.get_or_create(&labels).inc();
+            }
+        }
+        self.metrics.watches_open.set(i64::try_from(self.engine.watches_len()).unwrap_or(i64::MAX));
+    }
+
+    fn show_heads(&self, changes: &Changes) {
+        for (name, net) in &self.networks {
+            let moved = changes.headers.iter().any(|(network, _)| network == name)
+                || changes.finality.iter().any(|(network, _)| network == name);
+            if !moved {
+                continue;
+            }
+            let (head, marks) = (self.engine.head(name), self.engine.marks(name));
+            net.view.send_modify(|view| {
+                view.head = head.map(|header| header.block.clone());
+                view.head_time = head.map(|header| header.time);
+                view.finality = marks.cloned().unwrap_or_default();
+            });
+        }
+    }
+
+    /// Forgets one batch of what is past its retention. Returns whether there may be more.
+    fn prune(&self) -> Result<bool, StoreError> {
+        let now = self.clock.now().0;
+        let retention = Retention {
+            events_before: Timestamp(now.saturating_sub(self.keep.events_ms)),
+            archived_before: Timestamp(now.saturating_sub(self.keep.archived_ms)),
+        };
+        let pruned = self.store.prune(retention, PRUNE_BATCH)?;
+        if pruned.events + pruned.watches > 0 {
+            tracing::info!(events = pruned.events, watches = pruned.watches, "forgot what is past its retention");
+        }
+        Ok(pruned.events == PRUNE_BATCH || pruned.watches == PRUNE_BATCH)
+    }
+}
+
+fn first_view(engine: &Engine, setup: &NetworkSetup) -> NetworkView {
+    let network = setup.rules.network.clone();
+    let head = engine.head(&network);
+    NetworkView {
+        aliases: setup.aliases.clone(),
+        horizon: setup.rules.horizon,
+        head: head.map(|header| header.block.clone()),
+        head_time: head.map(|header| header.time),
+        finality: engine.marks(&network).cloned().unwrap_or_default(),
+        health: Health { state: HealthState::Syncing, tip: None, endpoints: Vec::new() },
+        network,
+    }
+}
+
+fn refusal(refused: Refused) -> Refusal {
+    match refused {
+        Refused::Invalid { field, expected } => Refusal::Invalid { field: field.into(), expected },
+        Refused::KeyTaken { first } => Refusal::KeyTaken { first },
+        Refused::NotFound(watch) => Refusal::NotFound(watch),
+        Refused::Settled(watch) => Refusal::Settled(watch),
+        Refused::NotReady(network) => Refusal::Unavailable(format!("network {network} has no head yet")),
+        Refused::Full { max } => Refusal::Full { max },
     }
 }

@@ -3,40 +3,175 @@
 //! A source follows its network's chain block by block, matches each block against the open interests, and reports
 //! facts; it decides nothing. The [`Mailbox`] holds what the driver wants of it, [`Report`]s are what it says back.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+pub mod evm;
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::future::Future;
+use std::ops::Bound;
 use std::pin::Pin;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
-use h402_watch_engine::changes::{Ask, Interest, LookUp};
-use h402_watch_engine::id::{Address, AssetId, BlockRef, Header, SpendKey, Timestamp, TxId};
+use h402_watch_engine::changes::{Ask, FinalityMarks, Interest, LookUp};
+use h402_watch_engine::id::{Address, AssetId, BlockRef, Header, NetworkId, SpendKey, Timestamp, TxId};
 use h402_watch_engine::input::{Observation, Transfer, Verification};
+use h402_watch_engine::request::{Tag, WatchRequest};
+use serde::Deserialize;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
+
 /// A network's adapter.
 pub trait Source: Send + 'static {
-    /// Follows the network until `shutdown`, starting from `chain`: the headers that the engine holds, lowest first,
-    /// linked, empty on the very first start.
+    /// Follows the network until `shutdown`, from where the engine stands.
     ///
-    /// Each report is sent on `reports` in the order it was observed; a full channel is waited for. Endpoint failures
-    /// are the source's own business: it retries, fails over and says how it fares with [`Report::Health`]. It returns
-    /// only at shutdown, or with an error that no retry can mend.
+    /// Each report is sent in the order it was observed; a full channel is waited for. Endpoint failures are the source's
+    /// own business: it retries, fails over and says how it fares with [`Report::Health`]. It returns at shutdown, or
+    /// when nobody takes its reports any more.
     fn run(
         self: Box<Self>,
-        chain: Vec<Header>,
+        start: Start,
         mailbox: Arc<Mailbox>,
-        reports: mpsc::Sender<Report>,
+        reports: Reporter,
         shutdown: CancellationToken,
-    ) -> Pin<Box<dyn Future<Output = Result<(), SourceError>> + Send>>;
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
-/// Why a source stopped for good.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct SourceError {
-    /// What happened, for the log.
-    pub message: String,
+/// A field of a request that its chain has no meaning for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadField {
+    /// Its path in a watch request: `terms.pay_to`.
+    pub field: String,
+    /// What it must hold.
+    pub expected: String,
+}
+
+/// How a chain family spells its identifiers: each function checks a text and gives its canonical spelling, or says what
+/// is expected.
+#[derive(Clone, Copy, Debug)]
+pub struct Spelling {
+    /// The identifiers of a whole request, in place.
+    pub request: fn(&mut WatchRequest) -> Result<(), BadField>,
+    /// An address.
+    pub address: fn(&str) -> Result<Address, String>,
+    /// An asset.
+    pub asset: fn(&str) -> Result<AssetId, String>,
+}
+
+/// One URL of a network.
+#[derive(Clone)]
+pub struct EndpointSettings {
+    /// Its name in logs and health reports.
+    pub name: String,
+    /// Where requests go. May hold a secret.
+    pub http_url: String,
+    /// Where new heads are announced, if it does that. May hold a secret.
+    pub ws_url: Option<String>,
+    /// The most requests that are sent in a second; more of them wait.
+    pub requests_per_second: u32,
+}
+
+/// How payments that a contract makes in the native coin are found; they leave no log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InternalTransfers {
+    /// By trace where an endpoint offers it, else by balance.
+    #[default]
+    Auto,
+    /// From the node's trace of each block, while native coin is watched.
+    Trace,
+    /// From the difference of balances of watched addresses, in turn.
+    Balance,
+    /// Not at all.
+    Off,
+}
+
+/// What a source is made from.
+#[derive(Clone)]
+pub struct Settings {
+    /// The network.
+    pub network: NetworkId,
+    /// The time between two blocks.
+    pub block_time: Duration,
+    /// How often the tip is asked for, when nothing announces it.
+    pub poll_interval: Duration,
+    /// How many headers the engine keeps.
+    pub horizon: u32,
+    /// How far below the tip the very first start begins, blocks.
+    pub look_back: u32,
+    /// The tags that the network knows.
+    pub tags: Vec<Tag>,
+    /// How contract payments in the native coin are found.
+    pub internal_transfers: InternalTransfers,
+    /// How many endpoints must have a block before it counts.
+    pub quorum: usize,
+    /// Its endpoints, the preferred one first.
+    pub endpoints: Vec<EndpointSettings>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The source of a network, and how that spells its identifiers. The one place that tells chain families apart.
+///
+/// # Errors
+/// If no family has such a network; says what is expected.
+pub fn source(settings: Settings) -> Result<(Box<dyn Source>, Spelling), String> {
+    match settings.network.as_str().split_once(':') {
+        Some(("eip155", chain_id)) => {
+            let chain_id = chain_id.parse().map_err(|_| "expected eip155:<chain id in decimal>".to_owned())?;
+            Ok((Box::new(evm::EvmSource::new(chain_id, settings)), evm::SPELLING))
+        }
+        _ => Err(format!("expected a CAIP-2 name in the namespace eip155, not {}", settings.network)),
+    }
+}
+
+/// What the engine holds of a network when its source starts.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// The chain, lowest header first, linked; empty on the very first start.
+    pub headers: Vec<Header>,
+    /// What the chain said of its own finality.
+    pub finality: FinalityMarks,
+}
+
+/// Where a source's reports go.
+#[derive(Clone, Debug)]
+pub struct Reporter {
+    network: NetworkId,
+    sender: mpsc::Sender<(NetworkId, Report)>,
+}
+
+/// Nobody takes reports any more: the service is stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the service is stopping")]
+pub struct Stopping;
+
+impl Reporter {
+    /// Reports of one network, into a channel that all share.
+    pub fn new(network: NetworkId, sender: mpsc::Sender<(NetworkId, Report)>) -> Self {
+        Self { network, sender }
+    }
+
+    /// Reports a fact; waits while the channel is full.
+    ///
+    /// # Errors
+    /// When the service is stopping.
+    pub async fn observe(&self, observation: Observation) -> Result<(), Stopping> {
+        self.send(Report::Observation(observation)).await
+    }
+
+    /// Reports how the source fares; waits while the channel is full.
+    ///
+    /// # Errors
+    /// When the service is stopping.
+    pub async fn health(&self, health: Health) -> Result<(), Stopping> {
+        self.send(Report::Health(health)).await
+    }
+
+    async fn send(&self, report: Report) -> Result<(), Stopping> {
+        self.sender.send((self.network.clone(), report)).await.map_err(|_| Stopping)
+    }
 }
 
 /// What a source says.
@@ -161,12 +296,18 @@ pub struct Interests {
     /// Authorizations: contract, authorizer, nonce.
     pub authorizations: HashSet<(AssetId, Address, String)>,
     /// Spend keys.
-    pub spends: HashSet<SpendKey>,
+    pub spends: BTreeSet<SpendKey>,
     /// How many recipients wait for each asset.
     pub assets: HashMap<AssetId, usize>,
 }
 
 impl Interests {
+    /// Whether a spend key that starts with `prefix` is open.
+    pub fn spends_of(&self, prefix: &str) -> bool {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        self.spends.range::<str, _>(from).next().is_some_and(|key| key.as_str().starts_with(prefix))
+    }
+
     fn open(&mut self, interest: Interest) {
         match interest {
             Interest::Tx(tx) => {

@@ -35,6 +35,18 @@ pub enum Via {
     Balance,
 }
 
+impl Via {
+    /// The word that stands in artefacts and interfaces.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Value => "value",
+            Self::Log => "log",
+            Self::Trace => "trace",
+            Self::Balance => "balance",
+        }
+    }
+}
+
 /// One movement of value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transfer {

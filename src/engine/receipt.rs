@@ -6,7 +6,7 @@
 use crate::canonical::Json;
 use crate::changes::EventKind;
 use crate::id::BlockRef;
-use crate::input::{Execution, Place, Transfer, TxFact, Verification, Via};
+use crate::input::{Execution, Place, Transfer, TxFact, Verification};
 use crate::request::{AmountRule, AtDeadline, Binding, Depth, Subject, Tag, Terms};
 use crate::watch::{Candidate, Outcome, Reason, Watch};
 
@@ -230,19 +230,13 @@ fn verification(verification: &Verification) -> Json {
 }
 
 fn transfer(transfer: &Transfer) -> Json {
-    let via = match transfer.via {
-        Via::Value => "value",
-        Via::Log => "log",
-        Via::Trace => "trace",
-        Via::Balance => "balance",
-    };
     Json::object([
         ("index", Json::Int(u64::from(transfer.index))),
         ("asset", Json::text(transfer.asset.as_str())),
         ("from", Json::maybe(transfer.from.as_ref())),
         ("to", Json::text(transfer.to.as_str())),
         ("amount", Json::text(transfer.amount.to_string())),
-        ("via", Json::text(via)),
+        ("via", Json::text(transfer.via.as_str())),
     ])
 }
 

@@ -166,7 +166,8 @@ fn deadline_extended_ends_when_the_transfer_is_gone() {
 #[test]
 fn each_way_of_not_meeting_the_terms() {
     let token: fn(&mut TxFact) = |fact| fact.transfers[0].asset = "token".into();
-    let cases: [(&str, fn(&mut WatchRequest), fn(&mut TxFact), &str); 9] = [
+    type Case = (&'static str, fn(&mut WatchRequest), fn(&mut TxFact), &'static str);
+    let cases: [Case; 9] = [
         ("reverted", |_| {}, |fact| fact.execution = Execution::Reverted, "failed reverted"),
         ("someone else", |_| {}, |fact| fact.transfers[0].to = "other".into(), "failed wrong_recipient"),
         ("nothing at all", |_| {}, |fact| fact.transfers.clear(), "failed wrong_recipient"),
@@ -566,7 +567,8 @@ fn same_request_same_watch_other_content_refused() {
 
 #[test]
 fn bad_requests_are_refused_naming_the_field() {
-    let cases: [(&str, fn(&mut WatchRequest)); 7] = [
+    type Case = (&'static str, fn(&mut WatchRequest));
+    let cases: [Case; 7] = [
         ("network", |it| it.network = "test:2".into()),
         ("terms.amount", |it| it.terms.amount = Amount::ZERO),
         ("terms.depth", |it| it.terms.depth = Depth::Blocks(11)),

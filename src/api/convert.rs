@@ -1,0 +1,332 @@
+//! Proto messages ↔ engine types. Nothing else sees proto types.
+
+use std::collections::{BTreeMap, HashMap};
+
+use h402_watch_engine::amount::Amount;
+use h402_watch_engine::changes::Event;
+use h402_watch_engine::id::{BlockRef, Timestamp};
+use h402_watch_engine::input::{Execution, Place};
+use h402_watch_engine::request::{AmountRule, AtDeadline, Binding, Depth, Report, Subject, Tag, Terms, WatchRequest};
+use h402_watch_engine::watch::{Candidate, Outcome, Reason, State, Watch};
+use h402_watch_proto::v1;
+
+use crate::chain::HealthState;
+use crate::driver::{NetworkView, Refusal};
+
+/// The longest text of a binding or an idempotency key, bytes.
+const TEXT_MAX: usize = 256;
+/// The longest resource, bytes: a URL.
+const RESOURCE_MAX: usize = 2048;
+/// The longest identifier of a chain, bytes.
+const ID_MAX: usize = 256;
+/// The most labels or rates.
+const LABELS_MAX: usize = 32;
+
+/// The request that a message makes; chain-specific texts are checked later, by the network's own rules.
+///
+/// # Errors
+/// If a field does not hold what it must; it is named by its path below the message.
+pub fn request_of(spec: v1::WatchSpec) -> Result<WatchRequest, Refusal> {
+    let terms = spec.terms.ok_or_else(|| Refusal::invalid("terms", "what the payment must meet"))?;
+    let subject =
+        spec.subject.ok_or_else(|| Refusal::invalid("subject", "a transaction, an address or an authorization"))?;
+    let report = match enum_of("report", spec.report)? {
+        v1::Report::Unspecified | v1::Report::Milestones => Report::Milestones,
+        v1::Report::EveryDepth => Report::EveryDepth,
+    };
+    Ok(WatchRequest {
+        network: required("network", spec.network)?.into(),
+        subject: subject_of(subject)?,
+        terms: terms_of(terms)?,
+        binding: binding_of(spec.binding.unwrap_or_default())?,
+        idempotency_key: optional("idempotency_key", spec.idempotency_key, TEXT_MAX)?,
+        report,
+    })
+}
+
+fn subject_of(subject: v1::watch_spec::Subject) -> Result<Subject, Refusal> {
+    use v1::watch_spec::Subject as Spec;
+    Ok(match subject {
+        Spec::Transaction(transaction) => {
+            Subject::Transaction { tx: required("transaction.tx", transaction.tx)?.into() }
+        }
+        Spec::Address(_) => Subject::Address,
+        Spec::Authorization(authorization) => Subject::Authorization {
+            authorizer: required("authorization.authorizer", authorization.authorizer)?.into(),
+            nonce: required("authorization.nonce", authorization.nonce)?,
+            valid_before: time(authorization.valid_before_ms),
+        },
+    })
+}
+
+fn terms_of(terms: v1::Terms) -> Result<Terms, Refusal> {
+    let depth = match terms.depth {
+        None => return Err(Refusal::invalid("terms.depth", "a number of blocks, or a finality tag")),
+        Some(v1::terms::Depth::DepthBlocks(blocks)) => Depth::Blocks(blocks),
+        Some(v1::terms::Depth::DepthTag(tag)) => Depth::Tag(match enum_of("terms.depth_tag", tag)? {
+            v1::FinalityTag::Unspecified => return Err(Refusal::invalid("terms.depth_tag", "a tag")),
+            v1::FinalityTag::Confirmed => Tag::Confirmed,
+            v1::FinalityTag::Safe => Tag::Safe,
+            v1::FinalityTag::Finalized => Tag::Finalized,
+        }),
+    };
+    let amount_rule = match enum_of("terms.amount_rule", terms.amount_rule)? {
+        v1::AmountRule::Exact => AmountRule::Exact,
+        v1::AmountRule::Unspecified | v1::AmountRule::AtLeast => AmountRule::AtLeast,
+        v1::AmountRule::UpTo => AmountRule::UpTo,
+    };
+    let at_deadline = match enum_of("terms.at_deadline", terms.at_deadline)? {
+        v1::AtDeadline::Unspecified | v1::AtDeadline::Fail => AtDeadline::Fail,
+        v1::AtDeadline::Extend => AtDeadline::Extend,
+    };
+    let amount: Amount = terms.amount.parse().map_err(|error: h402_watch_engine::amount::AmountError| {
+        let text = error.to_string();
+        Refusal::invalid("terms.amount", text.strip_prefix("expected ").unwrap_or(&text))
+    })?;
+    let deadline =
+        time(terms.deadline_ms).ok_or_else(|| Refusal::invalid("terms.deadline_ms", "a time in the future"))?;
+    let asset = if terms.asset.is_empty() { "native".into() } else { required("terms.asset", terms.asset)? };
+    Ok(Terms {
+        pay_to: required("terms.pay_to", terms.pay_to)?.into(),
+        asset: asset.into(),
+        amount,
+        amount_rule,
+        payer: optional("terms.payer", terms.payer, ID_MAX)?.map(Into::into),
+        depth,
+        not_before: time(terms.not_before_ms),
+        deadline,
+        at_deadline,
+    })
+}
+
+fn binding_of(binding: v1::Binding) -> Result<Binding, Refusal> {
+    Ok(Binding {
+        quote_hash: optional("binding.quote_hash", binding.quote_hash, TEXT_MAX)?,
+        auth_hash: optional("binding.auth_hash", binding.auth_hash, TEXT_MAX)?,
+        resource: optional("binding.resource", binding.resource, RESOURCE_MAX)?,
+        labels: texts("binding.labels", binding.labels)?,
+        fx: texts("binding.fx", binding.fx)?,
+    })
+}
+
+fn texts(field: &str, texts: HashMap<String, String>) -> Result<BTreeMap<String, String>, Refusal> {
+    if texts.len() > LABELS_MAX {
+        return Err(Refusal::invalid(field, format!("at most {LABELS_MAX} entries")));
+    }
+    let fits = |text: &String| text.len() <= TEXT_MAX;
+    match texts.iter().find(|(name, value)| name.is_empty() || !fits(name) || !fits(value)) {
+        Some(_) => {
+            Err(Refusal::invalid(field, format!("names of 1 to {TEXT_MAX} bytes and values of at most {TEXT_MAX}")))
+        }
+        None => Ok(texts.into_iter().collect()),
+    }
+}
+
+fn required(field: &str, text: String) -> Result<String, Refusal> {
+    optional(field, text, ID_MAX)?.ok_or_else(|| Refusal::invalid(field, "a value"))
+}
+
+fn optional(field: &str, text: String, max: usize) -> Result<Option<String>, Refusal> {
+    if text.len() > max {
+        return Err(Refusal::invalid(field, format!("at most {max} bytes")));
+    }
+    // Texts become keys of the store, which ends them with a zero byte.
+    if text.contains('\0') {
+        return Err(Refusal::invalid(field, "text without zero bytes"));
+    }
+    Ok((!text.is_empty()).then_some(text))
+}
+
+fn enum_of<T: TryFrom<i32>>(field: &str, value: i32) -> Result<T, Refusal> {
+    T::try_from(value).map_err(|_| Refusal::invalid(field, format!("a value that the schema names, not {value}")))
+}
+
+fn time(ms: u64) -> Option<Timestamp> {
+    (ms != 0).then_some(Timestamp(ms))
+}
+
+/// A watch as it stands under a head.
+pub(super) fn watch(watch: &Watch, head: Option<&BlockRef>) -> v1::Watch {
+    let (outcome, reason, reason_by) = match &watch.outcome {
+        None => (v1::Outcome::Unspecified, "", None),
+        Some(Outcome::Success) => (v1::Outcome::Success, "", None),
+        Some(Outcome::Partial) => (v1::Outcome::Partial, Reason::Underpaid.as_str(), None),
+        Some(Outcome::Failed(reason)) => (v1::Outcome::Failed, reason.as_str(), named(reason)),
+    };
+    let received = if watch.outcome.is_some() { watch.received } else { watch.claimed_total() };
+    v1::Watch {
+        id: watch.id.to_string(),
+        spec: Some(spec(&watch.request)),
+        state: state(watch.state()).into(),
+        outcome: outcome.into(),
+        reason: reason.into(),
+        reason_by: reason_by.unwrap_or_default(),
+        received: received.to_string(),
+        transactions: watch.candidates.iter().map(|candidate| transaction(candidate, head)).collect(),
+        created_at_ms: watch.created_at.0,
+        artefact_count: watch.artefacts,
+        last_receipt_hash: watch.last_hash.map(hex::encode).unwrap_or_default(),
+        archived: watch.archived,
+    }
+}
+
+fn named(reason: &Reason) -> Option<String> {
+    match reason {
+        Reason::Replaced { by } => Some(by.to_string()),
+        Reason::AlreadyClaimed { by } => Some(by.to_string()),
+        _ => None,
+    }
+}
+
+fn state(state: State) -> v1::State {
+    match state {
+        State::Pending => v1::State::Pending,
+        State::Seen => v1::State::Seen,
+        State::Included => v1::State::Included,
+        State::Settled => v1::State::Settled,
+    }
+}
+
+/// The state that a message names.
+pub(super) fn state_of(field: &str, value: i32) -> Result<State, Refusal> {
+    Ok(match enum_of(field, value)? {
+        v1::State::Unspecified | v1::State::Settled => State::Settled,
+        v1::State::Pending => State::Pending,
+        v1::State::Seen => State::Seen,
+        v1::State::Included => State::Included,
+    })
+}
+
+fn transaction(candidate: &Candidate, head: Option<&BlockRef>) -> v1::Transaction {
+    let claimed = candidate.claimed_transfers().fold(Amount::ZERO, |sum, t| sum.saturating_add(t.amount));
+    let execution = match candidate.fact.execution {
+        Execution::Unknown => "unknown",
+        Execution::Succeeded => "succeeded",
+        Execution::Reverted => "reverted",
+    };
+    let time = match &candidate.fact.place {
+        Place::Block { time, .. } => Some(*time),
+        Place::Mempool => None,
+    };
+    v1::Transaction {
+        tx: candidate.fact.tx.to_string(),
+        block: candidate.block().map(|at| block(at, time)),
+        depth: candidate.block().map_or(0, |at| depth(at, head)),
+        claimed: claimed.to_string(),
+        execution: execution.into(),
+        present: candidate.placed,
+    }
+}
+
+/// `head − height + 1` (DESIGN §2).
+pub(super) fn depth(at: &BlockRef, head: Option<&BlockRef>) -> u64 {
+    head.map_or(0, |head| (head.height + 1).saturating_sub(at.height))
+}
+
+pub(super) fn block(at: &BlockRef, time: Option<Timestamp>) -> v1::Block {
+    v1::Block { height: at.height, hash: at.hash.to_string(), time_ms: time.unwrap_or_default().0 }
+}
+
+fn spec(request: &WatchRequest) -> v1::WatchSpec {
+    use v1::watch_spec::Subject as Spec;
+    let subject = match &request.subject {
+        Subject::Transaction { tx } => Spec::Transaction(v1::TransactionSubject { tx: tx.to_string() }),
+        Subject::Address => Spec::Address(v1::AddressSubject {}),
+        Subject::Authorization { authorizer, nonce, valid_before } => Spec::Authorization(v1::AuthorizationSubject {
+            authorizer: authorizer.to_string(),
+            nonce: nonce.clone(),
+            valid_before_ms: valid_before.unwrap_or_default().0,
+        }),
+    };
+    let report = match request.report {
+        Report::Milestones => v1::Report::Milestones,
+        Report::EveryDepth => v1::Report::EveryDepth,
+    };
+    let binding = &request.binding;
+    v1::WatchSpec {
+        network: request.network.to_string(),
+        subject: Some(subject),
+        terms: Some(terms(&request.terms)),
+        binding: Some(v1::Binding {
+            quote_hash: binding.quote_hash.clone().unwrap_or_default(),
+            auth_hash: binding.auth_hash.clone().unwrap_or_default(),
+            resource: binding.resource.clone().unwrap_or_default(),
+            labels: binding.labels.clone().into_iter().collect(),
+            fx: binding.fx.clone().into_iter().collect(),
+        }),
+        idempotency_key: request.idempotency_key.clone().unwrap_or_default(),
+        report: report.into(),
+    }
+}
+
+fn terms(terms: &Terms) -> v1::Terms {
+    let depth = match terms.depth {
+        Depth::Blocks(blocks) => v1::terms::Depth::DepthBlocks(blocks),
+        Depth::Tag(tag) => v1::terms::Depth::DepthTag(i32::from(match tag {
+            Tag::Confirmed => v1::FinalityTag::Confirmed,
+            Tag::Safe => v1::FinalityTag::Safe,
+            Tag::Finalized => v1::FinalityTag::Finalized,
+        })),
+    };
+    let amount_rule = match terms.amount_rule {
+        AmountRule::Exact => v1::AmountRule::Exact,
+        AmountRule::AtLeast => v1::AmountRule::AtLeast,
+        AmountRule::UpTo => v1::AmountRule::UpTo,
+    };
+    let at_deadline = match terms.at_deadline {
+        AtDeadline::Fail => v1::AtDeadline::Fail,
+        AtDeadline::Extend => v1::AtDeadline::Extend,
+    };
+    v1::Terms {
+        pay_to: terms.pay_to.to_string(),
+        asset: terms.asset.to_string(),
+        amount: terms.amount.to_string(),
+        amount_rule: amount_rule.into(),
+        payer: terms.payer.as_ref().map(ToString::to_string).unwrap_or_default(),
+        depth: Some(depth),
+        not_before_ms: terms.not_before.unwrap_or_default().0,
+        deadline_ms: terms.deadline.0,
+        at_deadline: at_deadline.into(),
+    }
+}
+
+pub(super) fn event(event: Event) -> v1::Event {
+    v1::Event {
+        sequence: event.sequence,
+        watch_id: event.watch.to_string(),
+        network: event.network.to_string(),
+        index: event.index,
+        kind: event.kind.as_str().into(),
+        observed_at_ms: event.observed_at.0,
+        artefact: event.artefact,
+        receipt_hash: hex::encode(event.receipt_hash),
+    }
+}
+
+pub(super) fn network(view: NetworkView) -> v1::Network {
+    let (health, detail) = match view.health.state {
+        HealthState::Syncing => ("syncing", String::new()),
+        HealthState::Following => ("following", String::new()),
+        HealthState::Degraded(detail) => ("degraded", detail),
+        HealthState::Halted(detail) => ("halted", detail),
+    };
+    let endpoints = view.health.endpoints.into_iter().map(|endpoint| v1::Endpoint {
+        name: endpoint.name,
+        up: endpoint.up,
+        detail: endpoint.detail,
+        tip: endpoint.tip.map(|tip| block(&tip, None)),
+        requests: endpoint.requests,
+        errors: endpoint.errors,
+    });
+    v1::Network {
+        id: view.network.to_string(),
+        aliases: view.aliases,
+        head: view.head.map(|head| block(&head, view.head_time)),
+        safe_height: view.finality.safe.unwrap_or_default(),
+        finalized_height: view.finality.finalized.unwrap_or_default(),
+        health: health.into(),
+        detail,
+        endpoints: endpoints.collect(),
+        horizon_blocks: view.horizon,
+    }
+}

@@ -1,0 +1,14 @@
+//! The service's interfaces: gRPC `h402.watch.v1` for clients, plain HTTP for probes and metrics.
+
+mod auth;
+mod convert;
+mod errors;
+mod grpc;
+mod http;
+mod oversize;
+mod subscribe;
+
+pub use auth::Tokens;
+pub use convert::request_of;
+pub use grpc::{Api, GrpcLimits, Listen, serve};
+pub use http::http_router;

@@ -1,0 +1,167 @@
+//! Payments that contracts make in the native coin leave no log. Where no endpoint traces, they show as balances that grew
+//! by more than transactions explain (research/evm.md §2.6).
+//!
+//! One request every few blocks, for some of the watched addresses in turn. What one block's balance does not explain is
+//! reported as a transfer of that block, by balance. Coin that leaves an address in the same block in other ways than its own
+//! transactions hides as much of what came; where that matters, an endpoint that traces is needed.
+
+use std::collections::BTreeMap;
+
+use alloy_primitives::{Address, B256, U256};
+use h402_watch_engine::changes::LookUp;
+use h402_watch_engine::id::AssetId;
+use h402_watch_engine::input::{Execution, Observation};
+use serde_json::json;
+
+use super::block::BATCH_MAX;
+use super::endpoint::{Call, Endpoint};
+use super::facts;
+use super::follow::Follower;
+use super::lookup::is_native;
+use super::mirror::Link;
+use super::pool::Answers;
+use super::text;
+use super::wire::Wei;
+use crate::chain::{InternalTransfers, Stopping};
+
+/// Blocks between two probes.
+const PROBE_EVERY: u64 = 4;
+
+/// Balances as they were last seen.
+#[derive(Default)]
+pub(super) struct Balances {
+    known: BTreeMap<Address, (u64, B256, U256)>,
+    cursor: Option<Address>,
+    probed: u64,
+}
+
+impl Follower {
+    fn probes(&self) -> bool {
+        let offered = |method| (0..self.pool.len()).any(|index| self.pool.at(index).offers(method));
+        match self.settings.internal_transfers {
+            InternalTransfers::Balance => true,
+            InternalTransfers::Auto => !offered("trace_block") && !offered("debug_traceBlockByHash"),
+            InternalTransfers::Trace | InternalTransfers::Off => false,
+        }
+    }
+
+    /// Notes the balances that new watches start from.
+    pub(super) async fn baseline(&mut self, look_ups: &[&LookUp]) {
+        let Some(head) = self.mirror.head().copied().filter(|_| self.probes()) else { return };
+        let native = look_ups.iter().filter(|look_up| is_native(look_up));
+        let addresses: Vec<_> =
+            native.filter_map(|look_up| text::parse_address(look_up.pay_to.as_str()).ok()).collect();
+        for batch in addresses.chunks(BATCH_MAX) {
+            let at: Vec<_> = batch.iter().map(|address| (*address, head.hash)).collect();
+            if let Ok(balances) = self.balances_at(&at).await {
+                for (address, balance) in batch.iter().zip(balances) {
+                    self.balances.known.entry(*address).or_insert((head.height, head.hash, balance));
+                }
+            }
+        }
+    }
+
+    /// Looks at the next few balances, now and then.
+    pub(super) async fn probe_balances(&mut self) -> Result<(), Stopping> {
+        let Some(head) = self.mirror.head().copied().filter(|_| self.probes()) else { return Ok(()) };
+        if head.height < self.balances.probed + PROBE_EVERY || self.unfinished.is_some() {
+            return Ok(());
+        }
+        let watched = self.watched_addresses();
+        if watched.is_empty() {
+            return Ok(());
+        }
+        let at: Vec<_> = watched.iter().map(|address| (*address, head.hash)).collect();
+        let Ok(balances) = self.balances_at(&at).await else { return Ok(()) };
+        self.balances.probed = head.height;
+        for (address, balance) in watched.into_iter().zip(balances) {
+            let before = self.balances.known.get(&address).copied();
+            let Some((height, hash, known)) = before.filter(|(height, hash, _)| self.mirror.holds(*height, *hash))
+            else {
+                self.balances.known.insert(address, (head.height, head.hash, balance));
+                continue;
+            };
+            if balance == known || self.explain(address, height, hash, &head).await? {
+                self.balances.known.insert(address, (head.height, head.hash, balance));
+            }
+        }
+        Ok(())
+    }
+
+    /// The addresses that are looked at next.
+    fn watched_addresses(&mut self) -> Vec<Address> {
+        let mut all: Vec<_> = {
+            let wants = self.mailbox.interests();
+            let native = wants.interests.recipients.iter().filter(|(_, assets)| assets.contains(AssetId::NATIVE));
+            native.filter_map(|(address, _)| text::parse_address(address.as_str()).ok()).collect()
+        };
+        all.sort_unstable();
+        let watched: std::collections::BTreeSet<_> = all.iter().copied().collect();
+        self.balances.known.retain(|address, _| watched.contains(address));
+        let start = all.partition_point(|address| self.balances.cursor.is_some_and(|cursor| *address <= cursor));
+        let start = start.min(all.len());
+        all.rotate_left(start);
+        all.truncate(BATCH_MAX);
+        self.balances.cursor = all.last().copied();
+        all
+    }
+
+    /// Walks the blocks in which a balance changed. Returns whether all of them could be looked at.
+    async fn explain(&mut self, address: Address, from: u64, hash: B256, head: &Link) -> Result<bool, Stopping> {
+        let mut links: Vec<_> = self.mirror.iter().filter(|link| link.height > from).copied().collect();
+        links.retain(|link| link.height <= head.height);
+        let mut at = vec![(address, hash)];
+        at.extend(links.iter().map(|link| (address, link.hash)));
+        let mut balances = Vec::with_capacity(at.len());
+        for batch in at.chunks(BATCH_MAX) {
+            let Ok(some) = self.balances_at(batch).await else { return Ok(false) };
+            balances.extend(some);
+        }
+        for (link, pair) in links.iter().zip(balances.windows(2)) {
+            if pair[0] == pair[1] {
+                continue;
+            }
+            let Ok((came, went)) = self.explained(address, link).await else { return Ok(false) };
+            let surplus = pair[1].saturating_add(went).saturating_sub(pair[0]).saturating_sub(came);
+            if !surplus.is_zero() {
+                let fact = facts::by_balance(link, address, surplus);
+                self.note(link.height, std::slice::from_ref(&fact));
+                self.reports.observe(Observation::Found(fact)).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// What transactions of a block brought an address, and what its own took away.
+    async fn explained(&mut self, address: Address, link: &Link) -> Result<(U256, U256), String> {
+        let block = self.block_of(link).await?;
+        let receipts = self.blocks.receipts(&self.pool, &block).await?;
+        let (mut came, mut went) = (U256::ZERO, U256::ZERO);
+        if receipts.txs.iter().all(|tx| tx.to != Some(address) && tx.from != address) {
+            return Ok((came, went));
+        }
+        let bodies = self.blocks.bodies(&self.pool, &block).await?;
+        for (tx, body) in receipts.txs.iter().zip(&bodies.txs) {
+            let value = if tx.execution == Execution::Succeeded { body.value } else { U256::ZERO };
+            if tx.to == Some(address) {
+                came = came.saturating_add(value);
+            }
+            if tx.from == address {
+                went = went.saturating_add(value).saturating_add(tx.fee);
+            }
+        }
+        Ok((came, went))
+    }
+
+    async fn balances_at(&self, at: &[(Address, B256)]) -> Result<Vec<U256>, String> {
+        // EIP-1898: by hash, so that no other branch is asked.
+        let call =
+            |(address, hash): &(Address, B256)| -> Call { ("eth_getBalance", json!([address, { "blockHash": hash }])) };
+        let calls: Vec<_> = at.iter().map(call).collect();
+        let read = |endpoint: &Endpoint, answers: Answers| {
+            let balances = answers.into_iter().map(|answer| endpoint.read::<Wei>(&answer?));
+            balances.map(|balance| balance.map(|wei| wei.0)).collect::<Result<Vec<_>, _>>().map(Some)
+        };
+        self.pool.first(0, &calls, read).await.found("balances")
+    }
+}

@@ -1,0 +1,225 @@
+//! What a block holds of what is watched, as facts for the engine.
+
+use std::collections::BTreeMap;
+
+use alloy_primitives::{Address as EvmAddress, B256, U256};
+use h402_watch_engine::amount::Amount;
+use h402_watch_engine::id::{AssetId, SpendKey, TxId};
+use h402_watch_engine::input::{AuthorizationUse, Execution, Place, Transfer, TxFact, Verification, Via};
+
+use super::block::{Bodies, Body, Executed, InternalTransfer, Receipts};
+use super::mirror::Link;
+use super::text;
+use super::wire::RpcTx;
+use crate::chain::Interests;
+
+/// Transfers of one transaction that are reported at most (invariant 11); those to watched recipients come first.
+const TRANSFERS_MAX: usize = 4096;
+
+/// Why a transaction is reported, and how much of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hit {
+    /// It is watched itself, or uses a watched authorization: everything it moved.
+    Whole,
+    /// Its sender has a watched nonce: everything, if it uses that nonce.
+    Sender,
+    /// It pays someone who is watched: those transfers.
+    Recipient,
+}
+
+/// What a block is matched with beside the open interests.
+pub struct Matcher<'a> {
+    pub interests: &'a Interests,
+    pub receipts: &'a Receipts,
+    pub internal: Option<&'a [Vec<InternalTransfer>]>,
+}
+
+impl Matcher<'_> {
+    /// The transactions that concern an open interest, by their place in the block.
+    pub fn hits(&self) -> BTreeMap<usize, Hit> {
+        let mut hits = BTreeMap::new();
+        for (position, tx) in self.receipts.txs.iter().enumerate() {
+            let hit = if self.is_watched(tx) {
+                Hit::Whole
+            } else if self.has_watched_nonce(tx.from) {
+                Hit::Sender
+            } else if self.pays_watched(position, tx) {
+                Hit::Recipient
+            } else {
+                continue;
+            };
+            hits.insert(position, hit);
+        }
+        hits
+    }
+
+    fn is_watched(&self, tx: &Executed) -> bool {
+        let interests = self.interests;
+        let uses = |log: &super::block::AuthorizationLog| {
+            let key = (text::asset(log.token), text::address(log.authorizer), text::word(log.nonce));
+            interests.authorizations.contains(&key)
+        };
+        (!interests.txs.is_empty() && interests.txs.contains(text::word(tx.hash).as_str()))
+            || (!interests.authorizations.is_empty() && tx.authorizations.iter().any(uses))
+    }
+
+    fn has_watched_nonce(&self, sender: EvmAddress) -> bool {
+        !self.interests.spends.is_empty() && self.interests.spends_of(&format!("{}/", sender.to_checksum(None)))
+    }
+
+    fn pays_watched(&self, position: usize, tx: &Executed) -> bool {
+        if self.interests.recipients.is_empty() || tx.execution == Execution::Reverted {
+            return false;
+        }
+        let native = self.interests.assets.contains_key(AssetId::NATIVE);
+        let pays = |to: EvmAddress, asset: &dyn Fn() -> AssetId| {
+            let assets = self.interests.recipients.get(to.to_checksum(None).as_str());
+            assets.is_some_and(|assets| assets.contains(&asset()))
+        };
+        tx.transfers.iter().any(|moved| pays(moved.to, &|| text::asset(moved.token)))
+            || (native && tx.to.is_some_and(|to| pays(to, &AssetId::native)))
+            || (native
+                && self.internal.is_some_and(|all| all[position].iter().any(|moved| pays(moved.to, &AssetId::native))))
+    }
+
+    /// The fact about one hit; `None` if it turns out not to concern anyone.
+    pub fn fact(&self, link: &Link, position: usize, hit: Hit, bodies: &Bodies) -> Option<TxFact> {
+        let tx = &self.receipts.txs[position];
+        let body = bodies.txs.get(position)?;
+        let spend = text::spend(tx.from, body.nonce);
+        if hit == Hit::Sender && !self.interests.spends.contains(&spend) && !self.pays_watched(position, tx) {
+            return None;
+        }
+        let whole = hit == Hit::Whole || (hit == Hit::Sender && self.interests.spends.contains(&spend));
+        let internal = self.internal.map_or(&[][..], |all| all[position].as_slice());
+        let mut transfers = transfers(tx, body, internal);
+        let recipients = &self.interests.recipients;
+        if !whole {
+            transfers.retain(|moved| recipients.contains_key(&moved.to));
+        }
+        if transfers.len() > TRANSFERS_MAX {
+            transfers.sort_by_key(|moved| (!recipients.contains_key(&moved.to), moved.index));
+            transfers.truncate(TRANSFERS_MAX);
+            transfers.sort_by_key(|moved| moved.index);
+        }
+        if !whole && transfers.is_empty() {
+            return None;
+        }
+        let both = self.receipts.verification == Verification::Trie && bodies.verification == Verification::Trie;
+        Some(TxFact {
+            tx: text::tx(tx.hash),
+            place: place(link),
+            sender: Some(text::address(tx.from)),
+            execution: tx.execution,
+            spends: vec![spend],
+            transfers,
+            transfers_known: tx.execution != Execution::Unknown,
+            authorizations: tx.authorizations.iter().map(authorization).collect(),
+            verification: if both { Verification::Trie } else { Verification::Endpoint },
+        })
+    }
+}
+
+/// What a transaction moved: its own value, then what contracts logged, then what calls inside it carried.
+fn transfers(tx: &Executed, body: &Body, internal: &[InternalTransfer]) -> Vec<Transfer> {
+    let mut moved = Vec::new();
+    if tx.execution != Execution::Succeeded {
+        return moved;
+    }
+    if let (Some(to), false) = (tx.to, body.value.is_zero()) {
+        moved.push(native(0, tx.from, to, body.value, Via::Value));
+    }
+    moved.extend(tx.transfers.iter().map(|log| Transfer {
+        index: log.index,
+        asset: text::asset(log.token),
+        from: Some(text::address(log.from)),
+        to: text::address(log.to),
+        amount: amount(log.amount),
+        via: Via::Log,
+    }));
+    moved.extend(internal.iter().map(|call| native(call.index, call.from, call.to, call.amount, Via::Trace)));
+    moved
+}
+
+fn native(index: u32, from: EvmAddress, to: EvmAddress, value: U256, via: Via) -> Transfer {
+    Transfer {
+        index,
+        asset: AssetId::native(),
+        from: Some(text::address(from)),
+        to: text::address(to),
+        amount: amount(value),
+        via,
+    }
+}
+
+fn authorization(log: &super::block::AuthorizationLog) -> AuthorizationUse {
+    AuthorizationUse {
+        asset: text::asset(log.token),
+        authorizer: text::address(log.authorizer),
+        nonce: text::word(log.nonce),
+        cancelled: log.cancelled,
+    }
+}
+
+pub fn amount(value: U256) -> Amount {
+    Amount::from_be_bytes(value.to_be_bytes())
+}
+
+fn place(link: &Link) -> Place {
+    Place::Block { block: link.block_ref(), time: link.timestamp() }
+}
+
+/// A transaction that is in a block, before its receipt is known (two-step inclusion).
+pub fn included(link: &Link, hash: B256) -> TxFact {
+    TxFact { place: place(link), ..bare(text::tx(hash)) }
+}
+
+/// A transaction in a mempool. Native coin that it sends to an address is known before it is mined, unless that is a
+/// contract which may refuse; what tokens do is never judged by calldata.
+pub fn pending(tx: &RpcTx) -> TxFact {
+    let plain = tx.input.is_empty();
+    let transfers = match tx.to {
+        Some(to) if plain && !tx.value.0.is_zero() => vec![native(0, tx.from, to, tx.value.0, Via::Value)],
+        _ => Vec::new(),
+    };
+    TxFact {
+        sender: Some(text::address(tx.from)),
+        spends: vec![text::spend(tx.from, tx.nonce.0)],
+        transfers_known: plain,
+        transfers,
+        ..bare(text::tx(tx.hash))
+    }
+}
+
+/// Native coin that arrived by a call which no trace showed: the balance grew by more than was seen to come.
+pub fn by_balance(link: &Link, to: EvmAddress, surplus: U256) -> TxFact {
+    let transfer = Transfer {
+        index: 0,
+        asset: AssetId::native(),
+        from: None,
+        to: text::address(to),
+        amount: amount(surplus),
+        via: Via::Balance,
+    };
+    TxFact {
+        place: place(link),
+        execution: Execution::Succeeded,
+        transfers: vec![transfer],
+        transfers_known: true,
+        ..bare(TxId::new(format!("balance:{}:{}", text::word(link.hash), to.to_checksum(None))))
+    }
+}
+
+fn bare(tx: TxId) -> TxFact {
+    TxFact {
+        tx,
+        place: Place::Mempool,
+        sender: None,
+        execution: Execution::Unknown,
+        spends: Vec::<SpendKey>::new(),
+        transfers: Vec::new(),
+        transfers_known: false,
+        authorizations: Vec::new(),
+        verification: Verification::Endpoint,
+    }
+}

@@ -1,0 +1,528 @@
+//! Following the chain: the tip is asked for, gaps are filled, forks are walked back by hash, and each block that joins is
+//! reported with what it holds of what is watched (research/evm.md §2.2).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::B256;
+use futures_util::StreamExt;
+use h402_watch_engine::changes::LookUp;
+use h402_watch_engine::id::{AssetId, TxId};
+use h402_watch_engine::input::{Block, Observation, TxFact};
+use h402_watch_engine::request::Tag;
+use serde_json::json;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::balance::Balances;
+use super::block::Blocks;
+use super::endpoint::{CallError, Endpoint};
+use super::facts::{self, Hit, Matcher};
+use super::mirror::{Link, Mirror, Tip};
+use super::pool::{Answer, Answers, Fetched, Pool, RETRY};
+use super::wake::{self, Hint};
+use super::wire::RpcBlock;
+use crate::chain::{Health, HealthState, InternalTransfers, Mailbox, Reporter, Settings, Start, Stopping};
+
+/// Blocks that are fetched in one request while catching up.
+const CHUNK: u64 = 50;
+/// How long receipts may hold back that a watched transaction is in a block.
+const HEADER_FIRST: Duration = Duration::from_secs(2);
+/// How often health is reported when nothing changes.
+const HEALTH_PERIOD: Duration = Duration::from_secs(2);
+/// Heads found by polling, without a hint, after which a WebSocket counts as dead.
+const SILENT_HEADS: u32 = 3;
+
+/// Why the chain is not followed any further for now.
+#[derive(Debug)]
+enum Hold {
+    /// Until the next poll.
+    Wait(String),
+    /// Until the chain comes back, or the operator acts.
+    Halt(String),
+}
+
+/// One network's follower.
+pub(super) struct Follower {
+    pub(super) settings: Settings,
+    pub(super) pool: Pool,
+    pub(super) blocks: Blocks,
+    pub(super) mirror: Mirror,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) reports: Reporter,
+    pub(super) balances: Balances,
+    /// Look-ups that are to be answered.
+    pub(super) look_ups: VecDeque<LookUp>,
+    /// Watched transactions that a mempool had, and no block yet.
+    pub(super) seen: BTreeSet<TxId>,
+    /// Transactions that were not found: the poll at which to look again, and how often that was done.
+    pub(super) retries: VecDeque<(u64, u32, TxId)>,
+    /// Polls so far.
+    pub(super) polls: u64,
+    pub(super) swept_at: Option<Instant>,
+    /// The endpoint that is asked first.
+    preferred: usize,
+    /// A block that was reported by its header alone; what it holds is still to be told, and nothing after it before.
+    pub(super) unfinished: Option<Fetched>,
+    /// The tip of a branch that is not longer than ours, seen in the last poll.
+    fork_seen: Option<B256>,
+    /// The highest block with a fact in it: finality is asked for only up to there.
+    pub(super) highest_fact: Option<u64>,
+    finality_at: Option<B256>,
+    advanced_at: Instant,
+    state: HealthState,
+    reported: Option<(HealthState, Instant)>,
+    silent_heads: u32,
+    ws_up: bool,
+    behind: bool,
+}
+
+impl Follower {
+    pub(super) fn new(
+        chain_id: u64,
+        settings: Settings,
+        start: &Start,
+        mailbox: Arc<Mailbox>,
+        reports: Reporter,
+    ) -> Self {
+        let endpoints = settings.endpoints.iter().cloned().map(Endpoint::new).collect();
+        Self {
+            pool: Pool::new(chain_id, endpoints),
+            blocks: Blocks::new(),
+            mirror: Mirror::new(start, settings.horizon),
+            balances: Balances::default(),
+            settings,
+            mailbox,
+            reports,
+            look_ups: VecDeque::new(),
+            seen: BTreeSet::new(),
+            retries: VecDeque::new(),
+            polls: 0,
+            swept_at: None,
+            preferred: 0,
+            unfinished: None,
+            fork_seen: None,
+            // What was settled before the restart still waits for its finality.
+            highest_fact: start.headers.last().map(|header| header.block.height),
+            finality_at: None,
+            advanced_at: Instant::now(),
+            state: HealthState::Syncing,
+            reported: None,
+            silent_heads: 0,
+            ws_up: false,
+            behind: false,
+        }
+    }
+
+    /// Follows until shutdown.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) -> Result<(), Stopping> {
+        let urls: Vec<_> = (0..self.pool.len()).filter_map(|i| self.pool.at(i).ws_url().map(str::to_owned)).collect();
+        let mut hints = wake::hints(urls.clone());
+        let mailbox = Arc::clone(&self.mailbox);
+        let mut next_poll = Instant::now();
+        loop {
+            let mut poll = false;
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                Some(hint) = hints.next() => match hint {
+                    Hint::Up => self.ws_up = true,
+                    Hint::Down => self.ws_up = false,
+                    Hint::Head => {
+                        self.silent_heads = 0;
+                        poll = true;
+                    }
+                    Hint::Pending(hash) => self.hear(hash).await?,
+                },
+                () = tokio::time::sleep_until(next_poll) => poll = true,
+                () = mailbox.posted() => {}
+            }
+            if poll {
+                let work = self.poll();
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => return Ok(()),
+                    done = work => done?,
+                }
+                next_poll = Instant::now() + self.pause();
+                if self.silent_heads >= SILENT_HEADS {
+                    tracing::warn!(network = %self.settings.network, "websocket says nothing, connecting anew");
+                    (self.silent_heads, self.ws_up) = (0, false);
+                    hints = wake::hints(urls.clone());
+                }
+            }
+            let work = self.answer();
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                done = work => done?,
+            }
+        }
+    }
+
+    /// How long until the tip is asked for again. While a WebSocket announces heads, polling is the net beneath.
+    fn pause(&self) -> Duration {
+        if self.behind {
+            return Duration::ZERO;
+        }
+        if self.unfinished.is_some() || self.fork_seen.is_some() || !self.look_ups.is_empty() {
+            return RETRY.min(self.settings.poll_interval);
+        }
+        if self.ws_up { 3 * self.settings.block_time.max(RETRY) } else { self.settings.poll_interval }
+    }
+
+    /// Asks for the tip, and follows.
+    async fn poll(&mut self) -> Result<(), Stopping> {
+        self.polls += 1;
+        self.behind = false;
+        self.finish().await?;
+        let asked_at = self.settings.clock.now();
+        match self.pool.latest(self.preferred).await {
+            Answer::Found(source, tip) => {
+                let followed = self.follow(source, tip).await?;
+                match followed {
+                    Ok(true) if self.unfinished.is_none() => {
+                        self.state = HealthState::Following;
+                        self.reports.observe(Observation::Synced { at: asked_at }).await?;
+                    }
+                    Ok(_) => self.state = HealthState::Syncing,
+                    Err(Hold::Wait(why)) => self.state = HealthState::Degraded(why),
+                    Err(Hold::Halt(why)) => {
+                        if !matches!(self.state, HealthState::Halted(_)) {
+                            tracing::error!(network = %self.settings.network, why, "network halted");
+                        }
+                        self.state = HealthState::Halted(why);
+                    }
+                }
+            }
+            Answer::Absent => self.state = HealthState::Degraded("no endpoint has a tip".into()),
+            Answer::Failed(error) => self.state = HealthState::Degraded(error),
+        }
+        self.ask_finality().await?;
+        self.probe_balances().await?;
+        self.look_again().await?;
+        self.sweep().await?;
+        self.report_health().await
+    }
+
+    /// What a tip means. `Ok(true)`: the engine knows all that there is.
+    async fn follow(&mut self, source: usize, tip: Fetched) -> Result<Result<bool, Hold>, Stopping> {
+        let link = Link::from(&tip.block);
+        let judged = self.mirror.judge(&link);
+        if !matches!(judged, Tip::Beyond) {
+            self.fork_seen = None;
+        }
+        match judged {
+            Tip::Same => {
+                self.look_elsewhere(source).await;
+                Ok(Ok(true))
+            }
+            Tip::Below => {
+                self.look_elsewhere(source).await;
+                Ok(Err(Hold::Wait(format!("the tip is block {}, below the head", link.height))))
+            }
+            Tip::First => self.anchor(source, &link).await,
+            Tip::Next if self.unfinished.is_none() => self.take(source, vec![tip], link.height).await,
+            Tip::Next | Tip::Beyond => match self.branch(source, tip).await {
+                Ok((blocks, tip)) => self.take(source, blocks, tip).await,
+                Err(hold) => Ok(Err(hold)),
+            },
+        }
+    }
+
+    /// An endpoint that shows nothing new for long may be stuck: another is asked first from now on, if it knows more.
+    async fn look_elsewhere(&mut self, source: usize) {
+        let patience = 4 * self.settings.block_time.max(RETRY);
+        if self.pool.len() < 2 || self.advanced_at.elapsed() < patience {
+            return;
+        }
+        let next = (source + 1) % self.pool.len();
+        let height = self.mirror.head().map_or(0, |head| head.height);
+        if let Answer::Found(found, tip) = self.pool.latest(next).await
+            && tip.block.number.0 > height
+        {
+            tracing::info!(network = %self.settings.network, endpoint = self.pool.at(found).name(), "asking another endpoint first");
+            self.preferred = found;
+            self.behind = true;
+        }
+    }
+
+    /// The very first blocks.
+    async fn anchor(&mut self, source: usize, tip: &Link) -> Result<Result<bool, Hold>, Stopping> {
+        let from = tip.height.saturating_sub(u64::from(self.settings.look_back));
+        match self.pool.range(source, from, CHUNK.min(tip.height - from + 1)).await {
+            Answer::Found(_, blocks) => self.take(source, blocks, tip.height).await,
+            other => Ok(Err(Hold::Wait(other.found("the first blocks").err().unwrap_or_default()))),
+        }
+    }
+
+    /// The blocks that lead from our chain to a tip, as far as one request carries, lowest first.
+    async fn branch(&mut self, source: usize, tip: Fetched) -> Result<(Vec<Fetched>, u64), Hold> {
+        let Some(head) = self.mirror.head().copied() else { return Err(Hold::Wait("no chain yet".into())) };
+        let tip_height = tip.block.number.0;
+        let above = if tip_height > head.height + 1 {
+            let count = CHUNK.min(tip_height - head.height);
+            let fetched = self.pool.range(source, head.height + 1, count).await;
+            fetched.found(&format!("block {}, though one claims {tip_height}", head.height + 1)).map_err(Hold::Wait)?
+        } else {
+            vec![tip]
+        };
+        let linked = above[0].block.parent_hash == head.hash && above[0].block.number.0 == head.height + 1;
+        if linked && self.unfinished.is_none() {
+            self.fork_seen = None;
+            return Ok((above, tip_height));
+        }
+        if linked {
+            return Err(Hold::Wait(format!("what block {} holds is not known yet", head.height)));
+        }
+        self.fork(source, above, &head).await.map(|blocks| (blocks, tip_height))
+    }
+
+    /// Walks a branch back, by hash, to the block that it shares with our chain.
+    async fn fork(&mut self, source: usize, mut branch: Vec<Fetched>, head: &Link) -> Result<Vec<Fetched>, Hold> {
+        let tip = branch.last().map(|block| Link::from(&block.block)).ok_or_else(|| Hold::Wait("no block".into()))?;
+        let mut below = VecDeque::new();
+        let mut lowest = Link::from(&branch[0].block);
+        loop {
+            let parent_height = lowest.height.saturating_sub(1);
+            self.mirror.fork_allowed(parent_height).map_err(Hold::Halt)?;
+            if self.mirror.holds(parent_height, lowest.parent) {
+                break;
+            }
+            let parent = self.pool.block(lowest.parent).await;
+            let parent = parent.found("a parent of its tip").map_err(Hold::Wait)?;
+            if parent.block.number.0 != parent_height {
+                return Err(Hold::Wait("a parent of another height".into()));
+            }
+            lowest = Link::from(&parent.block);
+            below.push_front(parent);
+        }
+        // A branch that is not longer may be one endpoint's opinion of the moment.
+        let longer = tip.height > head.height;
+        let again = self.fork_seen == Some(tip.hash);
+        if !longer && !again && self.pool.agreeing(source, tip.height, tip.hash).await == 0 {
+            self.fork_seen = Some(tip.hash);
+            return Err(Hold::Wait(format!("a branch to block {} waits to be seen again", tip.height)));
+        }
+        self.fork_seen = None;
+        if self.unfinished.as_ref().is_some_and(|block| block.block.number.0 >= lowest.height) {
+            // It left the chain: what it held is of no interest any more.
+            self.unfinished = None;
+        }
+        tracing::info!(network = %self.settings.network, from = lowest.height, to = tip.height, "reorg");
+        let mut whole: Vec<_> = below.into();
+        whole.append(&mut branch);
+        Ok(whole)
+    }
+
+    /// Reports linked blocks with what they hold. `Ok(true)`: up to the tip.
+    async fn take(&mut self, source: usize, blocks: Vec<Fetched>, tip: u64) -> Result<Result<bool, Hold>, Stopping> {
+        let Some(last) = blocks.last().map(|block| Link::from(&block.block)) else { return Ok(Ok(false)) };
+        let agreed =
+            1 + if self.settings.quorum > 1 { self.pool.agreeing(source, last.height, last.hash).await } else { 0 };
+        if agreed < self.settings.quorum {
+            let why = format!("{agreed} of {} endpoints have block {}", self.settings.quorum, last.height);
+            return Ok(Err(Hold::Wait(why)));
+        }
+        let mut report = Vec::with_capacity(blocks.len());
+        let mut hold = None;
+        for block in blocks {
+            let link = Link::from(&block.block);
+            match self.facts_in_time(&block).await {
+                Ok(facts) => report.push((link, facts)),
+                Err((facts, why)) => {
+                    hold = Some(why);
+                    if !facts.is_empty() {
+                        report.push((link, facts));
+                        self.unfinished = Some(block);
+                    }
+                    break;
+                }
+            }
+        }
+        self.report(report).await?;
+        match hold {
+            Some(why) => Ok(Err(Hold::Wait(why))),
+            None => {
+                self.behind = last.height < tip;
+                Ok(Ok(!self.behind))
+            }
+        }
+    }
+
+    async fn report(&mut self, report: Vec<(Link, Vec<TxFact>)>) -> Result<(), Stopping> {
+        if report.is_empty() {
+            return Ok(());
+        }
+        let links: Vec<_> = report.iter().map(|(link, _)| *link).collect();
+        for (link, facts) in &report {
+            self.note(link.height, facts);
+        }
+        let blocks = report.into_iter().map(|(link, facts)| Block { header: link.header(), facts }).collect();
+        self.reports.observe(Observation::Blocks(blocks)).await?;
+        self.mirror.extend(&links);
+        self.advanced_at = Instant::now();
+        self.silent_heads += u32::from(self.ws_up);
+        Ok(())
+    }
+
+    /// Remembers that something watched is in a block.
+    pub(super) fn note(&mut self, height: u64, facts: &[TxFact]) {
+        for fact in facts {
+            self.seen.remove(&fact.tx);
+        }
+        if !facts.is_empty() {
+            self.highest_fact = self.highest_fact.max(Some(height));
+        }
+    }
+
+    /// What a block holds. When that takes too long, or can't be had, the error holds what the header alone tells.
+    async fn facts_in_time(&mut self, block: &Fetched) -> Result<Vec<TxFact>, (Vec<TxFact>, String)> {
+        let link = Link::from(&block.block);
+        let by_header: Vec<_> = {
+            let wants = self.mailbox.interests();
+            let watched = |hash: &&B256| wants.interests.txs.contains(super::text::word(**hash).as_str());
+            if wants.interests.txs.is_empty() {
+                Vec::new()
+            } else {
+                block.block.transactions.iter().filter(watched).map(|hash| facts::included(&link, *hash)).collect()
+            }
+        };
+        if by_header.is_empty() {
+            return self.facts_of(block).await.map_err(|error| (Vec::new(), error));
+        }
+        match tokio::time::timeout(HEADER_FIRST, self.facts_of(block)).await {
+            Ok(Ok(facts)) => Ok(facts),
+            Ok(Err(error)) => Err((by_header, error)),
+            Err(_) => Err((by_header, format!("what block {} holds is not known yet", link.height))),
+        }
+    }
+
+    /// Tells what a block holds that was reported by its header alone.
+    async fn finish(&mut self) -> Result<(), Stopping> {
+        let Some(block) = self.unfinished.take() else { return Ok(()) };
+        match self.facts_of(&block).await {
+            Ok(facts) => {
+                self.note(block.block.number.0, &facts);
+                for fact in facts {
+                    self.reports.observe(Observation::Found(fact)).await?;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(network = %self.settings.network, error, "a block's receipts are still missing");
+                self.unfinished = Some(block);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a block holds of what is watched.
+    pub(super) async fn facts_of(&mut self, block: &Fetched) -> Result<Vec<TxFact>, String> {
+        if block.block.transactions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (by_receipts, native) = {
+            let wants = self.mailbox.interests();
+            let open = &wants.interests;
+            let bulk = !open.recipients.is_empty() || !open.authorizations.is_empty() || !open.spends.is_empty();
+            let named = |hash: &B256| open.txs.contains(super::text::word(*hash).as_str());
+            let hit = !open.txs.is_empty() && block.block.transactions.iter().any(named);
+            (bulk || hit, open.assets.contains_key(AssetId::NATIVE))
+        };
+        if !by_receipts {
+            return Ok(Vec::new());
+        }
+        let receipts = self.blocks.receipts(&self.pool, block).await?;
+        let internal = if native && self.traces() { self.blocks.internal(&self.pool, block).await? } else { None };
+        let hits = {
+            let wants = self.mailbox.interests();
+            let internal = internal.as_ref().map(|all| all.as_slice());
+            Matcher { interests: &wants.interests, receipts: &receipts, internal }.hits()
+        };
+        self.facts_at(block, &hits).await
+    }
+
+    /// The facts about some transactions of a block.
+    pub(super) async fn facts_at(
+        &mut self,
+        block: &Fetched,
+        hits: &BTreeMap<usize, Hit>,
+    ) -> Result<Vec<TxFact>, String> {
+        if hits.is_empty() {
+            return Ok(Vec::new());
+        }
+        let receipts = self.blocks.receipts(&self.pool, block).await?;
+        let bodies = self.blocks.bodies(&self.pool, block).await?;
+        // A transaction that calls a contract may pay from inside it.
+        let calls = |(position, hit): (&usize, &Hit)| *hit != Hit::Recipient && bodies.txs[*position].calls;
+        let (any_calls, native) = {
+            let wants = self.mailbox.interests();
+            (hits.iter().any(calls), wants.interests.assets.contains_key(AssetId::NATIVE))
+        };
+        let traced = self.traces() && (any_calls || native);
+        let internal = if traced { self.blocks.internal(&self.pool, block).await? } else { None };
+        let link = Link::from(&block.block);
+        let wants = self.mailbox.interests();
+        let internal = internal.as_ref().map(|all| all.as_slice());
+        let matcher = Matcher { interests: &wants.interests, receipts: &receipts, internal };
+        Ok(hits.iter().filter_map(|(position, hit)| matcher.fact(&link, *position, *hit, &bodies)).collect())
+    }
+
+    pub(super) fn traces(&self) -> bool {
+        matches!(self.settings.internal_transfers, InternalTransfers::Auto | InternalTransfers::Trace)
+    }
+
+    /// Asks for the finality tags, once per head, and only while something that was found waits for them.
+    async fn ask_finality(&mut self) -> Result<(), Stopping> {
+        let Some(head) = self.mirror.head().map(|head| head.hash) else { return Ok(()) };
+        let waiting = self.highest_fact.is_some_and(|height| self.mirror.finalized().is_none_or(|mark| mark < height));
+        if !waiting || self.finality_at == Some(head) {
+            return Ok(());
+        }
+        let tags: Vec<_> = self.settings.tags.iter().filter(|tag| **tag != Tag::Confirmed).copied().collect();
+        let word = |tag: &Tag| if *tag == Tag::Safe { "safe" } else { "finalized" };
+        let calls: Vec<_> = tags.iter().map(|tag| ("eth_getBlockByNumber", json!([word(tag), false]))).collect();
+        if calls.is_empty() {
+            return Ok(());
+        }
+        let read = |endpoint: &Endpoint, answers: Answers| {
+            let mut blocks = Vec::with_capacity(answers.len());
+            for answer in answers {
+                blocks.push(match answer {
+                    // Not every chain knows every tag, and young ones have no such block yet.
+                    Err(CallError::Node { .. } | CallError::Unsupported(_)) => None,
+                    answer => endpoint.read::<Option<RpcBlock>>(&answer?)?,
+                });
+            }
+            Ok(Some(blocks))
+        };
+        let Answer::Found(_, blocks) = self.pool.first(self.preferred, &calls, read).await else { return Ok(()) };
+        self.finality_at = Some(head);
+        for (tag, block) in tags.into_iter().zip(blocks) {
+            let Some(link) = block.as_ref().map(Link::from) else { continue };
+            let bottom = self.mirror.bottom().map_or(0, |bottom| bottom.height);
+            if link.height >= bottom && !self.mirror.holds(link.height, link.hash) {
+                continue;
+            }
+            if tag == Tag::Finalized {
+                self.mirror.finalize(link.height);
+            }
+            self.reports.observe(Observation::Finality { tag, block: link.block_ref() }).await?;
+        }
+        Ok(())
+    }
+
+    async fn report_health(&mut self) -> Result<(), Stopping> {
+        let due =
+            self.reported.as_ref().is_none_or(|(state, at)| *state != self.state || at.elapsed() >= HEALTH_PERIOD);
+        if !due {
+            return Ok(());
+        }
+        self.reported = Some((self.state.clone(), Instant::now()));
+        let tips = (0..self.pool.len()).filter_map(|index| self.pool.at(index).tip());
+        let tip = tips.max_by_key(|tip| tip.height);
+        let health = Health { state: self.state.clone(), tip, endpoints: self.pool.health() };
+        self.reports.health(health).await
+    }
+}

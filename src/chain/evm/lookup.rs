@@ -1,0 +1,452 @@
+//! Questions about what the chain holds already: for a watch that was just made, for a transaction that left the chain, for
+//! an address that somebody asks about.
+//!
+//! A look-up is answered under the mirror's head, by an endpoint that has that block: what lies in blocks up to there is
+//! found here, what comes after is matched when its block joins, because the interest was opened before the look-up.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use alloy_primitives::B256;
+use h402_watch_engine::changes::LookUp;
+use h402_watch_engine::id::{AssetId, TxId};
+use h402_watch_engine::input::{Observation, TxFact};
+use h402_watch_engine::request::Subject;
+use serde_json::json;
+
+use super::block::{AUTHORIZATION_CANCELED, AUTHORIZATION_USED, BATCH_MAX};
+use super::endpoint::{CallError, Endpoint};
+use super::facts::{self, Hit};
+use super::follow::Follower;
+use super::mirror::Link;
+use super::pool::{Answer, Answers, Fetched};
+use super::text;
+use super::wire::{Quantity, RpcLog, RpcTx};
+use crate::chain::{AddressQuery, AddressReport, Received, Stopping};
+
+/// Look-ups that are answered together.
+const LOOK_UPS_MAX: usize = 1000;
+/// Address queries that are answered between two looks at the chain.
+const QUERIES_MAX: usize = 16;
+/// After how many polls a transaction that no node knew is looked for again: it may have been on its way to the mempool.
+const LOOK_AGAIN_AFTER: [u64; 3] = [1, 2, 4];
+
+/// Where a transaction was found.
+#[derive(Clone, Debug)]
+enum Whereabouts {
+    Nowhere,
+    Mempool(RpcTx),
+    /// In a block of our chain.
+    Block(B256),
+    /// In a block above our head: it will be matched there.
+    Above,
+    /// In a block that is not ours: the endpoint is on another branch, or ours is about to change.
+    Elsewhere,
+}
+
+impl Follower {
+    /// Answers what was asked since the last time, as far as it can be told now.
+    pub(super) async fn answer(&mut self) -> Result<(), Stopping> {
+        // What a block holds that was reported by its header alone has to be told first.
+        if self.mirror.head().is_none() || self.unfinished.is_some() {
+            return Ok(());
+        }
+        let room = LOOK_UPS_MAX.saturating_sub(self.look_ups.len());
+        self.look_ups.extend(self.mailbox.take_look_ups(room));
+        let look_ups: Vec<_> = self.look_ups.drain(..).collect();
+        self.answer_transactions(&look_ups).await?;
+        self.answer_addresses(&look_ups).await?;
+        for look_up in look_ups {
+            if let Subject::Authorization { .. } = look_up.subject {
+                self.answer_authorization(look_up).await?;
+            }
+        }
+        let orphans = self.mailbox.take_locates(BATCH_MAX);
+        self.locate(orphans).await?;
+        for query in self.mailbox.take_queries(QUERIES_MAX) {
+            let report = self.report_on(&query).await;
+            // The caller may have gone away.
+            let _ = query.reply.send(report);
+        }
+        Ok(())
+    }
+
+    async fn looked_up(&mut self, look_up: &LookUp, facts: Vec<TxFact>) -> Result<(), Stopping> {
+        let Some(under) = self.mirror.head().map(Link::block_ref) else { return Ok(()) };
+        let observation = Observation::LookedUp { watch: look_up.watch.clone(), under, facts };
+        self.reports.observe(observation).await
+    }
+
+    async fn answer_transactions(&mut self, look_ups: &[LookUp]) -> Result<(), Stopping> {
+        let subject = |look_up: &LookUp| match &look_up.subject {
+            Subject::Transaction { tx } => tx.as_str().parse::<B256>().ok(),
+            _ => None,
+        };
+        let asked: Vec<_> = look_ups.iter().filter_map(|look_up| Some((look_up, subject(look_up)?))).collect();
+        for batch in asked.chunks(BATCH_MAX) {
+            let mut hashes: Vec<_> = batch.iter().map(|(_, hash)| *hash).collect();
+            hashes.sort_unstable();
+            hashes.dedup();
+            let found = match self.find(&hashes).await {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::debug!(network = %self.settings.network, error, "look-ups wait");
+                    self.look_ups.extend(batch.iter().map(|(look_up, _)| (*look_up).clone()));
+                    continue;
+                }
+            };
+            for (look_up, hash) in batch {
+                match self.facts_about(*hash, &found[hash]).await {
+                    Ok(facts) => self.looked_up(look_up, facts).await?,
+                    Err(_) => self.look_ups.push_back((*look_up).clone()),
+                }
+                if matches!(found[hash], Whereabouts::Nowhere) {
+                    self.retries.push_back((self.polls + LOOK_AGAIN_AFTER[0], 0, text::tx(*hash)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The facts about a transaction that was found somewhere.
+    async fn facts_about(&mut self, hash: B256, place: &Whereabouts) -> Result<Vec<TxFact>, String> {
+        match place {
+            Whereabouts::Nowhere | Whereabouts::Above => Ok(Vec::new()),
+            Whereabouts::Elsewhere => Err("in a block of another branch".into()),
+            Whereabouts::Mempool(tx) => {
+                self.seen.insert(text::tx(hash));
+                Ok(vec![facts::pending(tx)])
+            }
+            Whereabouts::Block(block) => {
+                let block = self.pool.block(*block).await;
+                let block = block.found("the transaction's block")?;
+                self.facts_in(&block, &[hash]).await
+            }
+        }
+    }
+
+    /// The facts about transactions of a block.
+    async fn facts_in(&mut self, block: &Fetched, hashes: &[B256]) -> Result<Vec<TxFact>, String> {
+        let positions = block.block.transactions.iter().enumerate().filter(|(_, hash)| hashes.contains(hash));
+        let hits: BTreeMap<_, _> = positions.map(|(position, _)| (position, Hit::Whole)).collect();
+        if hits.is_empty() {
+            return Err("a transaction that is not in its block".into());
+        }
+        let facts = self.facts_at(block, &hits).await?;
+        self.note(block.block.number.0, &facts);
+        Ok(facts)
+    }
+
+    /// Where transactions are, under our head. Those that one endpoint does not know are asked of the others.
+    async fn find(&mut self, hashes: &[B256]) -> Result<HashMap<B256, Whereabouts>, String> {
+        let Some(head) = self.mirror.head().copied() else { return Err("no chain yet".into()) };
+        let mut found: HashMap<B256, Whereabouts> = hashes.iter().map(|hash| (*hash, Whereabouts::Nowhere)).collect();
+        let mut knew_head = false;
+        for endpoint in 0..self.pool.len() {
+            let missing: Vec<_> =
+                hashes.iter().filter(|hash| matches!(found[*hash], Whereabouts::Nowhere)).copied().collect();
+            if missing.is_empty() {
+                break;
+            }
+            if !self.pool.is_usable(endpoint).await {
+                continue;
+            }
+            let mut calls: Vec<_> = missing.iter().map(|hash| ("eth_getTransactionByHash", json!([hash]))).collect();
+            calls.push(("eth_getBlockTransactionCountByHash", json!([head.hash])));
+            let Ok(answers) = self.pool.at(endpoint).batch(&calls).await else { continue };
+            let Ok((txs, knows)) = read_txs(self.pool.at(endpoint), answers) else { continue };
+            // One that does not have our head may not have the transaction's block either.
+            knew_head |= knows;
+            for (hash, tx) in missing.into_iter().zip(txs) {
+                if let Some(tx) = tx.filter(|tx| tx.hash == hash) {
+                    let place = self.place_of(tx, &head).await;
+                    found.insert(hash, place);
+                }
+            }
+        }
+        if knew_head { Ok(found) } else { Err("no endpoint has our head".into()) }
+    }
+
+    async fn place_of(&self, tx: RpcTx, head: &Link) -> Whereabouts {
+        let (Some(hash), Some(Quantity(height))) = (tx.block_hash, tx.block_number) else {
+            return Whereabouts::Mempool(tx);
+        };
+        if height > head.height {
+            return Whereabouts::Above;
+        }
+        let bottom = self.mirror.bottom().map_or(0, |bottom| bottom.height);
+        let ours = if height >= bottom {
+            self.mirror.holds(height, hash)
+        } else {
+            // Below what is kept: the endpoint's own chain has to hold it at that height.
+            let at = self.pool.range(0, height, 1).await;
+            matches!(at, Answer::Found(_, blocks) if blocks[0].block.hash == hash)
+        };
+        if ours { Whereabouts::Block(hash) } else { Whereabouts::Elsewhere }
+    }
+
+    /// Addresses are looked for in the blocks that are kept, each of which is fetched once for all of them.
+    async fn answer_addresses(&mut self, look_ups: &[LookUp]) -> Result<(), Stopping> {
+        let asked: Vec<_> = look_ups.iter().filter(|look_up| matches!(look_up.subject, Subject::Address)).collect();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let earliest = asked.iter().filter_map(|look_up| look_up.since).min();
+        let links: Vec<_> = match earliest {
+            Some(since) => self.mirror.iter().filter(|link| link.timestamp() >= since).copied().collect(),
+            None => Vec::new(),
+        };
+        let mut held = Vec::with_capacity(links.len());
+        for link in links {
+            let facts = match self.block_of(&link).await {
+                Ok(block) => self.facts_of(&block).await,
+                Err(error) => Err(error),
+            };
+            match facts {
+                Ok(facts) => {
+                    self.note(link.height, &facts);
+                    held.push((link, facts));
+                }
+                Err(error) => {
+                    tracing::debug!(network = %self.settings.network, error, "look-ups wait");
+                    self.look_ups.extend(asked.into_iter().cloned());
+                    return Ok(());
+                }
+            }
+        }
+        self.baseline(&asked).await;
+        for look_up in asked {
+            let pays = |fact: &&TxFact| {
+                fact.transfers.iter().any(|moved| moved.to == look_up.pay_to && moved.asset == look_up.asset)
+            };
+            let within = held.iter().filter(|(link, _)| look_up.since.is_some_and(|since| link.timestamp() >= since));
+            let facts = within.flat_map(|(_, facts)| facts).filter(pays).cloned().collect();
+            self.looked_up(look_up, facts).await?;
+        }
+        Ok(())
+    }
+
+    /// A block of our chain.
+    pub(super) async fn block_of(&mut self, link: &Link) -> Result<Fetched, String> {
+        if let Some(block) = self.blocks.fetched(link.hash) {
+            return Ok(block);
+        }
+        let block = self.pool.block(link.hash).await.found("a block of our chain")?;
+        self.blocks.keep(&block);
+        Ok(block)
+    }
+
+    /// Whether an authorization was used already, by the log of its contract.
+    async fn answer_authorization(&mut self, look_up: LookUp) -> Result<(), Stopping> {
+        match self.find_authorization(&look_up).await {
+            Ok(facts) => self.looked_up(&look_up, facts).await,
+            Err(error) => {
+                tracing::debug!(network = %self.settings.network, error, "a look-up waits");
+                self.look_ups.push_back(look_up);
+                Ok(())
+            }
+        }
+    }
+
+    async fn find_authorization(&mut self, look_up: &LookUp) -> Result<Vec<TxFact>, String> {
+        let Subject::Authorization { authorizer, nonce, .. } = &look_up.subject else { return Ok(Vec::new()) };
+        let (Some(bottom), Some(head)) = (self.mirror.bottom().copied(), self.mirror.head().copied()) else {
+            return Err("no chain yet".into());
+        };
+        let authorizer = text::parse_address(authorizer.as_str())?.into_word();
+        let filter = json!([{
+            "address": look_up.asset.as_str(),
+            "topics": [[AUTHORIZATION_USED, AUTHORIZATION_CANCELED], authorizer, nonce],
+            "fromBlock": format!("{:#x}", bottom.height),
+            "toBlock": format!("{:#x}", head.height),
+        }]);
+        let calls = [("eth_getLogs", filter), ("eth_getBlockTransactionCountByHash", json!([head.hash]))];
+        let read = |endpoint: &Endpoint, mut answers: Answers| {
+            let knows = answers.pop().is_some_and(|answer| answer.is_ok_and(|raw| raw.get() != "null"));
+            let Some(Ok(raw)) = answers.pop() else { return Ok(None) };
+            let logs: Vec<RpcLog> = endpoint.read(&raw)?;
+            Ok(knows.then_some(logs))
+        };
+        let logs = self.pool.first(0, &calls, read).await.found("the contract's log")?;
+        let mut facts = Vec::new();
+        for log in logs {
+            let (Some(block), Some(tx)) = (log.block_hash, log.transaction_hash) else { continue };
+            let Some(link) = self.mirror.iter().find(|link| link.hash == block).copied() else {
+                return Err("in a block of another branch".into());
+            };
+            let block = self.block_of(&link).await?;
+            facts.extend(self.facts_in(&block, &[tx]).await?);
+        }
+        Ok(facts)
+    }
+
+    /// Where transactions went that left the chain.
+    async fn locate(&mut self, orphans: Vec<TxId>) -> Result<(), Stopping> {
+        let hashes: Vec<B256> = orphans.iter().filter_map(|tx| tx.as_str().parse().ok()).collect();
+        if hashes.is_empty() {
+            return Ok(());
+        }
+        match self.find(&hashes).await {
+            Ok(found) => self.tell(found, true).await,
+            Err(_) => {
+                // Asked again at the next poll.
+                self.retries.extend(orphans.into_iter().map(|tx| (self.polls + 1, 0, tx)));
+                Ok(())
+            }
+        }
+    }
+
+    /// Reports where transactions are, and with `missing` also which are nowhere.
+    async fn tell(&mut self, found: HashMap<B256, Whereabouts>, missing: bool) -> Result<(), Stopping> {
+        let Some(under) = self.mirror.head().map(Link::block_ref) else { return Ok(()) };
+        let mut found: Vec<_> = found.into_iter().collect();
+        found.sort_unstable_by_key(|(hash, _)| *hash);
+        for (hash, place) in found {
+            let tx = text::tx(hash);
+            match &place {
+                Whereabouts::Nowhere if missing => {
+                    self.seen.remove(&tx);
+                    self.reports.observe(Observation::Missing { tx, under: under.clone() }).await?;
+                }
+                Whereabouts::Mempool(pending) => {
+                    self.seen.insert(tx);
+                    self.reports.observe(Observation::Seen(facts::pending(pending))).await?;
+                }
+                Whereabouts::Block(_) => {
+                    for fact in self.facts_about(hash, &place).await.unwrap_or_default() {
+                        self.reports.observe(Observation::Found(fact)).await?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A hint that a transaction entered a mempool.
+    pub(super) async fn hear(&mut self, hash: B256) -> Result<(), Stopping> {
+        let tx = text::tx(hash);
+        let watched = self.mailbox.interests().interests.txs.contains(&tx);
+        if !watched || self.seen.contains(&tx) || self.mirror.head().is_none() {
+            return Ok(());
+        }
+        match self.find(&[hash]).await {
+            Ok(found) => self.tell(found, false).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Looks again for transactions that no node knew when their watches were made.
+    pub(super) async fn look_again(&mut self) -> Result<(), Stopping> {
+        let polls = self.polls;
+        let due: Vec<_> = {
+            let (due, later): (VecDeque<_>, _) = self.retries.drain(..).partition(|(at, _, _)| *at <= polls);
+            self.retries = later;
+            let wants = self.mailbox.interests();
+            let open = |(_, _, tx): &(u64, u32, TxId)| wants.interests.txs.contains(tx) && !self.seen.contains(tx);
+            due.into_iter().filter(open).collect()
+        };
+        for batch in due.chunks(BATCH_MAX) {
+            let hashes: Vec<B256> = batch.iter().filter_map(|(_, _, tx)| tx.as_str().parse().ok()).collect();
+            let Ok(found) = self.find(&hashes).await else { continue };
+            for (_, tries, tx) in batch {
+                let nowhere =
+                    tx.as_str().parse::<B256>().is_ok_and(|hash| matches!(found[&hash], Whereabouts::Nowhere));
+                let next = usize::try_from(*tries).unwrap_or(usize::MAX).saturating_add(1);
+                if let (true, Some(after)) = (nowhere, LOOK_AGAIN_AFTER.get(next)) {
+                    self.retries.push_back((polls + after, tries + 1, tx.clone()));
+                }
+            }
+            self.tell(found, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks, now and then, whether mempools still hold what they held: a transaction can be evicted silently.
+    pub(super) async fn sweep(&mut self) -> Result<(), Stopping> {
+        let period = 10 * self.settings.block_time;
+        let now = tokio::time::Instant::now();
+        if self.seen.is_empty() || self.swept_at.is_some_and(|at| now.duration_since(at) < period) {
+            return Ok(());
+        }
+        if self.swept_at.replace(now).is_none() {
+            return Ok(());
+        }
+        {
+            let wants = self.mailbox.interests();
+            self.seen.retain(|tx| wants.interests.txs.contains(tx));
+        }
+        let batch: Vec<_> = self.seen.iter().take(BATCH_MAX).cloned().collect();
+        for tx in &batch {
+            self.seen.remove(tx);
+        }
+        let hashes: Vec<B256> = batch.iter().filter_map(|tx| tx.as_str().parse().ok()).collect();
+        match self.find(&hashes).await {
+            // Those that are still there are put back.
+            Ok(found) => self.tell(found, true).await,
+            Err(_) => {
+                self.seen.extend(batch);
+                Ok(())
+            }
+        }
+    }
+
+    /// What an address has received in the blocks that are kept.
+    async fn report_on(&mut self, query: &AddressQuery) -> Result<AddressReport, String> {
+        let head = self.mirror.head().copied().ok_or("no chain yet")?;
+        let since = query.since.unwrap_or_default();
+        let links: Vec<_> = self.mirror.iter().filter(|link| link.timestamp() >= since).copied().collect();
+        let mut transfers = Vec::new();
+        for link in &links {
+            let block = self.block_of(link).await?;
+            for fact in self.paid_to(&block, query).await? {
+                let matching = fact.transfers.iter().filter(|t| t.to == query.address && t.asset == query.asset);
+                transfers.extend(matching.filter(|moved| !moved.amount.is_zero()).map(|moved| Received {
+                    tx: fact.tx.clone(),
+                    block: link.block_ref(),
+                    time: link.timestamp(),
+                    transfer: moved.clone(),
+                    verification: fact.verification.clone(),
+                }));
+            }
+        }
+        let searched_from = links.first().unwrap_or(&head).block_ref();
+        Ok(AddressReport { head: head.block_ref(), searched_from, transfers })
+    }
+
+    /// The transactions of a block that pay an address.
+    async fn paid_to(&mut self, block: &Fetched, query: &AddressQuery) -> Result<Vec<TxFact>, String> {
+        let receipts = self.blocks.receipts(&self.pool, block).await?;
+        let internal = if query.asset.is_native() && self.traces() && !receipts.txs.is_empty() {
+            self.blocks.internal(&self.pool, block).await?
+        } else {
+            None
+        };
+        let address = text::parse_address(query.address.as_str())?;
+        let token = (!query.asset.is_native()).then(|| text::parse_address(query.asset.as_str())).transpose()?;
+        let pays = |(position, tx): &(usize, &super::block::Executed)| match token {
+            Some(token) => tx.transfers.iter().any(|moved| moved.to == address && moved.token == token),
+            None => {
+                tx.to == Some(address)
+                    || internal.as_ref().is_some_and(|all| all[*position].iter().any(|moved| moved.to == address))
+            }
+        };
+        let hits: BTreeMap<_, _> =
+            receipts.txs.iter().enumerate().filter(pays).map(|(position, _)| (position, Hit::Whole)).collect();
+        self.facts_at(block, &hits).await
+    }
+}
+
+/// Reads transactions, and whether the endpoint has our head.
+fn read_txs(endpoint: &Endpoint, mut answers: Answers) -> Result<(Vec<Option<RpcTx>>, bool), CallError> {
+    let knows = answers.pop().is_some_and(|answer| answer.is_ok_and(|raw| raw.get() != "null"));
+    let read = |answer: Result<Box<serde_json::value::RawValue>, CallError>| match answer {
+        Err(CallError::Node { .. }) => Ok(None),
+        answer => endpoint.read(&answer?),
+    };
+    Ok((answers.into_iter().map(read).collect::<Result<_, _>>()?, knows))
+}
+
+/// Whether an asset is the chain's own coin; for the balance probe.
+pub(super) fn is_native(look_up: &LookUp) -> bool {
+    look_up.asset.as_str() == AssetId::NATIVE
+}

@@ -1,0 +1,156 @@
+//! The source's copy of the chain that the engine holds, and what a tip means for it.
+//!
+//! Only what links to this chain by parent hash is ever reported, so the engine is never told of a block that it can't place.
+
+use std::collections::VecDeque;
+
+use alloy_primitives::B256;
+use h402_watch_engine::id::{BlockRef, Header, Timestamp};
+
+use super::text;
+use super::wire::RpcBlock;
+use crate::chain::Start;
+
+/// A header as the mirror keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub height: u64,
+    pub hash: B256,
+    pub parent: B256,
+    /// Seconds.
+    pub time: u64,
+}
+
+impl Link {
+    pub fn block_ref(&self) -> BlockRef {
+        BlockRef { height: self.height, hash: text::block_hash(self.hash) }
+    }
+
+    pub fn header(&self) -> Header {
+        Header { block: self.block_ref(), parent: text::block_hash(self.parent), time: self.timestamp() }
+    }
+
+    pub fn timestamp(&self) -> Timestamp {
+        Timestamp(self.time.saturating_mul(1000))
+    }
+}
+
+impl From<&RpcBlock> for Link {
+    fn from(block: &RpcBlock) -> Self {
+        Self { height: block.number.0, hash: block.hash, parent: block.parent_hash, time: block.timestamp.0 }
+    }
+}
+
+/// What a tip is for the chain that is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tip {
+    /// No chain is kept yet.
+    First,
+    /// The head itself.
+    Same,
+    /// A lower block of the chain: the endpoint lags, or has rolled back and has nothing new yet.
+    Below,
+    /// The next block.
+    Next,
+    /// Blocks in between are missing, or it is on another branch.
+    Beyond,
+}
+
+/// The newest links, lowest first.
+pub struct Mirror {
+    ring: VecDeque<Link>,
+    horizon: usize,
+    finalized: Option<u64>,
+}
+
+impl Mirror {
+    /// As the engine has it.
+    pub fn new(start: &Start, horizon: u32) -> Self {
+        let link = |header: &Header| {
+            let hash = |text: &str| text.parse::<B256>().unwrap_or_default();
+            Link {
+                height: header.block.height,
+                hash: hash(header.block.hash.as_str()),
+                parent: hash(header.parent.as_str()),
+                time: header.time.0 / 1000,
+            }
+        };
+        Self {
+            ring: start.headers.iter().map(link).collect(),
+            horizon: usize::try_from(horizon.max(1)).unwrap_or(usize::MAX),
+            finalized: start.finality.finalized,
+        }
+    }
+
+    pub fn head(&self) -> Option<&Link> {
+        self.ring.back()
+    }
+
+    pub fn bottom(&self) -> Option<&Link> {
+        self.ring.front()
+    }
+
+    pub fn at(&self, height: u64) -> Option<&Link> {
+        let index = height.checked_sub(self.bottom()?.height)?;
+        self.ring.get(usize::try_from(index).ok()?)
+    }
+
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Link> {
+        self.ring.iter()
+    }
+
+    /// Whether a block is one of those kept.
+    pub fn holds(&self, height: u64, hash: B256) -> bool {
+        self.at(height).is_some_and(|link| link.hash == hash)
+    }
+
+    /// Notes the finalized height: no fork below it is taken.
+    pub fn finalize(&mut self, height: u64) {
+        self.finalized = self.finalized.max(Some(height));
+    }
+
+    pub fn finalized(&self) -> Option<u64> {
+        self.finalized
+    }
+
+    pub fn judge(&self, tip: &Link) -> Tip {
+        let Some(head) = self.head() else { return Tip::First };
+        if tip.hash == head.hash {
+            Tip::Same
+        } else if self.holds(tip.height, tip.hash) {
+            Tip::Below
+        } else if tip.parent == head.hash && tip.height == head.height + 1 {
+            Tip::Next
+        } else {
+            Tip::Beyond
+        }
+    }
+
+    /// Whether a branch that builds on `parent` at `height` may be taken; says why not.
+    pub fn fork_allowed(&self, height: u64) -> Result<(), String> {
+        let bottom = self.bottom().map_or(0, |link| link.height);
+        if height < bottom {
+            return Err(format!("the chain forked below block {bottom}, the lowest that is kept"));
+        }
+        match self.finalized {
+            Some(finalized) if height < finalized => {
+                Err(format!("the chain forked at block {height}, below block {finalized}, which was final"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes linked blocks, as the engine will.
+    pub fn extend(&mut self, links: &[Link]) {
+        let Some(first) = links.first() else { return };
+        while self.ring.back().is_some_and(|head| head.height >= first.height) {
+            self.ring.pop_back();
+        }
+        for link in links {
+            self.ring.push_back(*link);
+            if self.ring.len() > self.horizon {
+                self.ring.pop_front();
+            }
+        }
+    }
+}

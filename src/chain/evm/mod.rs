@@ -1,0 +1,57 @@
+//! EVM chains, over JSON-RPC.
+//!
+//! A head costs one request, and one more while something is watched that only receipts can tell; everything is fetched by
+//! block hash and checked against the header's roots. alloy is the transport and the types; its pending-transaction
+//! heartbeat and its fallback layer are not used: the first reports orphaned transactions as confirmed, the second takes
+//! the first answer that comes, `null` included.
+
+mod balance;
+mod block;
+mod endpoint;
+mod facts;
+mod follow;
+mod lookup;
+mod mirror;
+mod pool;
+mod text;
+mod wake;
+pub mod wire;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Mailbox, Reporter, Settings, Source, Start};
+
+pub use text::SPELLING;
+
+/// The source of one EVM chain.
+pub struct EvmSource {
+    chain_id: u64,
+    settings: Settings,
+}
+
+impl EvmSource {
+    /// The source of the chain with this id (EIP-155).
+    pub fn new(chain_id: u64, settings: Settings) -> Self {
+        Self { chain_id, settings }
+    }
+}
+
+impl Source for EvmSource {
+    fn run(
+        self: Box<Self>,
+        start: Start,
+        mailbox: Arc<Mailbox>,
+        reports: Reporter,
+        shutdown: CancellationToken,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            let follower = follow::Follower::new(self.chain_id, self.settings, &start, mailbox, reports);
+            // It ends at shutdown, or because nobody takes its reports any more, which is the same.
+            let _ = follower.run(shutdown).await;
+        })
+    }
+}

@@ -1,0 +1,113 @@
+//! How EVM chains spell their identifiers: hashes in lower-case hex, addresses with the checksum of EIP-55.
+
+use alloy_primitives::{Address as EvmAddress, B256};
+use h402_watch_engine::id::{Address, AssetId, BlockHash, SpendKey, TxId};
+use h402_watch_engine::request::{Subject, WatchRequest};
+
+use crate::chain::{BadField, Spelling};
+
+/// The spelling of all EVM chains.
+pub const SPELLING: Spelling = Spelling {
+    request: spell_request,
+    address: |text| parse_address(text).map(address),
+    asset: |text| if text == AssetId::NATIVE { Ok(AssetId::native()) } else { parse_address(text).map(asset) },
+};
+
+const ADDRESS_EXPECTED: &str = "an address, 0x and 40 hex digits, with a correct EIP-55 checksum or all in one case";
+const WORD_EXPECTED: &str = "0x and 64 hex digits";
+
+fn spell_request(request: &mut WatchRequest) -> Result<(), BadField> {
+    let bad = |field: &'static str| move |expected| BadField { field: field.to_owned(), expected };
+    let terms = &mut request.terms;
+    terms.pay_to = (SPELLING.address)(terms.pay_to.as_str()).map_err(bad("terms.pay_to"))?;
+    terms.asset = (SPELLING.asset)(terms.asset.as_str())
+        .map_err(|expected| BadField { field: "terms.asset".into(), expected: format!("native, or {expected}") })?;
+    if let Some(payer) = &mut terms.payer {
+        *payer = (SPELLING.address)(payer.as_str()).map_err(bad("terms.payer"))?;
+    }
+    match &mut request.subject {
+        Subject::Transaction { tx: id } => *id = tx(parse_word(id.as_str()).map_err(bad("transaction.tx"))?),
+        Subject::Address => {}
+        Subject::Authorization { authorizer, nonce, .. } => {
+            *authorizer = (SPELLING.address)(authorizer.as_str()).map_err(bad("authorization.authorizer"))?;
+            *nonce = word(parse_word(nonce).map_err(bad("authorization.nonce"))?);
+        }
+    }
+    Ok(())
+}
+
+/// Reads an address: the checksum is optional (EIP-55), and right where there is one.
+pub fn parse_address(text: &str) -> Result<EvmAddress, String> {
+    let expected = || ADDRESS_EXPECTED.to_owned();
+    let digits = text.strip_prefix("0x").ok_or_else(expected)?;
+    let parsed: EvmAddress = text.parse().map_err(|_| expected())?;
+    let one_case = !digits.bytes().any(|b| b.is_ascii_lowercase()) || !digits.bytes().any(|b| b.is_ascii_uppercase());
+    if !one_case && parsed.to_checksum(None) != text {
+        return Err(expected());
+    }
+    Ok(parsed)
+}
+
+/// Reads a hash or another 32-byte word.
+pub fn parse_word(text: &str) -> Result<B256, String> {
+    let digits = text.strip_prefix("0x").filter(|digits| digits.len() == 64);
+    let parsed = digits.and_then(|_| text.parse().ok());
+    parsed.ok_or_else(|| WORD_EXPECTED.to_owned())
+}
+
+pub(super) fn address(address: EvmAddress) -> Address {
+    Address::new(address.to_checksum(None))
+}
+
+pub(super) fn asset(token: EvmAddress) -> AssetId {
+    AssetId::new(token.to_checksum(None))
+}
+
+pub(super) fn word(word: B256) -> String {
+    format!("{word:#x}")
+}
+
+pub(super) fn tx(hash: B256) -> TxId {
+    TxId::new(word(hash))
+}
+
+pub(super) fn block_hash(hash: B256) -> BlockHash {
+    BlockHash::new(word(hash))
+}
+
+/// A nonce of an account can be used by one transaction only.
+pub(super) fn spend(sender: EvmAddress, nonce: u64) -> SpendKey {
+    SpendKey::new(format!("{}/{nonce}", sender.to_checksum(None)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHECKSUMMED: &str = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed";
+
+    #[test]
+    fn an_address_is_spelled_with_its_checksum() {
+        for text in
+            [CHECKSUMMED, &CHECKSUMMED.to_ascii_lowercase(), &format!("0x{}", CHECKSUMMED[2..].to_ascii_uppercase())]
+        {
+            assert_eq!((SPELLING.address)(text).as_ref().map(Address::as_str), Ok(CHECKSUMMED));
+        }
+    }
+
+    #[test]
+    fn a_wrong_checksum_or_shape_is_refused() {
+        let wrong = CHECKSUMMED.replace('A', "a").replacen('b', "B", 1);
+        for text in [wrong.as_str(), "0x12", "", &CHECKSUMMED[2..], "0xzzAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"] {
+            assert!((SPELLING.address)(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn words_are_spelled_in_lower_case() {
+        let upper = format!("0x{}", "AB".repeat(32));
+        assert_eq!(parse_word(&upper).map(word), Ok(format!("0x{}", "ab".repeat(32))));
+        assert!(parse_word("0xab").is_err());
+        assert!(parse_word(&"ab".repeat(32)).is_err());
+    }
+}

@@ -1,0 +1,90 @@
+//! WebSocket subscriptions: hints that something is new, never facts. Each leads to a read over HTTP, and polling goes on
+//! beneath, so that a hint which is lost costs time and nothing else.
+
+use std::time::Duration;
+
+use alloy_primitives::B256;
+use alloy_provider::{Provider, RootProvider};
+use alloy_rpc_client::{RpcClient, WsConnect};
+use futures_util::stream::{BoxStream, StreamExt, unfold};
+use serde_json::value::RawValue;
+
+/// How long a connection may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// The pause after a failed connection, doubled up to the longest.
+const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// What a subscription says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// Connected: heads are announced from now on.
+    Up,
+    /// There is a new head.
+    Head,
+    /// A transaction entered the mempool.
+    Pending(B256),
+    /// Not connected any more.
+    Down,
+}
+
+enum State {
+    Apart { attempts: u32 },
+    Together { _provider: RootProvider, hints: BoxStream<'static, Hint> },
+}
+
+/// Hints from the first of the URLs that can be reached; without end, and none at all if there is no URL.
+pub fn hints(urls: Vec<String>) -> BoxStream<'static, Hint> {
+    if urls.is_empty() {
+        return futures_util::stream::pending().boxed();
+    }
+    unfold(State::Apart { attempts: 0 }, move |state| {
+        let urls = urls.clone();
+        async move {
+            match state {
+                State::Together { _provider, mut hints } => match hints.next().await {
+                    Some(hint) => Some((hint, State::Together { _provider, hints })),
+                    None => Some((Hint::Down, State::Apart { attempts: 1 })),
+                },
+                State::Apart { mut attempts } => loop {
+                    if attempts > 0 {
+                        let doubled = PAUSE.saturating_mul(1 << (attempts - 1).min(8));
+                        tokio::time::sleep(doubled.min(PAUSE_MAX)).await;
+                    }
+                    let url = &urls[attempts as usize % urls.len()];
+                    match tokio::time::timeout(CONNECT_LIMIT, connect(url)).await {
+                        Ok(Some((provider, hints))) => {
+                            return Some((Hint::Up, State::Together { _provider: provider, hints }));
+                        }
+                        _ => tracing::debug!(attempts, "websocket not connected"),
+                    }
+                    attempts = attempts.saturating_add(1);
+                },
+            }
+        }
+    })
+    .boxed()
+}
+
+/// Connects and subscribes. Errors are not told: they repeat the URL, which may hold a secret.
+async fn connect(url: &str) -> Option<(RootProvider, BoxStream<'static, Hint>)> {
+    // Reconnecting is this module's business: alloy's own would hide that hints were lost.
+    let connection = WsConnect::new(url).with_max_retries(0);
+    let client = RpcClient::connect_pubsub(connection).await.ok()?;
+    let provider: RootProvider = RootProvider::new(client);
+    let heads = provider.subscribe::<_, Box<RawValue>>(("newHeads",)).await.ok()?;
+    let heads = heads.into_stream().map(|_| Hint::Head).chain(end());
+    let pending = match provider.subscribe::<_, B256>(("newPendingTransactions",)).await {
+        Ok(pending) => pending.into_stream().map(Hint::Pending).chain(end()).boxed(),
+        // Not every node tells its mempool.
+        Err(_) => futures_util::stream::pending().boxed(),
+    };
+    let merged = futures_util::stream::select(heads, pending);
+    let until_down = merged.take_while(|hint| std::future::ready(*hint != Hint::Down));
+    Some((provider, until_down.boxed()))
+}
+
+/// Says that a subscription ended.
+fn end() -> futures_util::stream::Once<std::future::Ready<Hint>> {
+    futures_util::stream::once(std::future::ready(Hint::Down))
+}
