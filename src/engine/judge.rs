@@ -143,7 +143,7 @@ impl View<'_> {
         if is_cancelled(watch, fact) {
             return Verdict::of_transaction(Outcome::Failed(Reason::Expired), deciding);
         }
-        let total = sum(candidate.claimed_transfers());
+        let total = sum(candidate.claimed_transfers().filter(|transfer| self.counts(watch, fact, transfer)));
         if satisfies(terms, total) {
             return Verdict::of_transaction(Outcome::Success, deciding);
         }
@@ -252,7 +252,7 @@ impl View<'_> {
     pub fn deep_total(&self, watch: &Watch) -> Amount {
         let depth = watch.request.terms.depth;
         let deep = watch.claimed().filter(|(c, _)| c.block().is_some_and(|block| self.is_deep(block, depth)));
-        sum(deep.map(|(_, transfer)| transfer))
+        sum(deep.filter(|(c, transfer)| self.counts(watch, &c.fact, transfer)).map(|(_, transfer)| transfer))
     }
 
     /// The transfers of a candidate that would have counted but for the deadline, and that nobody has.

@@ -295,6 +295,9 @@ impl Engine {
                 moved.push((ordinal, kind));
             }
         }
+        for &ordinal in &concerned {
+            self.withdraw(ordinal, &fact.tx);
+        }
         self.allocate(&concerned, &fact, &mut moved);
         moved.sort_by_key(|(ordinal, _)| *ordinal);
         for (ordinal, kind) in moved {
@@ -429,6 +432,30 @@ impl Engine {
         candidate.claimed.push(index);
         let key = ClaimKey { network: watch.request.network.clone(), tx: fact.tx.clone(), index };
         self.ledger.set(key, watch.id.clone(), ClaimState::Reserved);
+        self.dirty.insert(ordinal);
+    }
+
+    /// Gives back what was claimed of a transaction in the mempool, and does not count where it is now: its block may be too
+    /// early or too late, and it may have been reverted there.
+    fn withdraw(&mut self, ordinal: Ordinal, tx: &TxId) {
+        let Some(watch) = self.watches.get(&ordinal).filter(|watch| watch.outcome.is_none()) else { return };
+        let Some(i) = watch.candidates.iter().position(|candidate| candidate.fact.tx == *tx) else { return };
+        let (Some(view), candidate) = (self.view_of(watch), &watch.candidates[i]) else { return };
+        let counts = |index: &u32| {
+            let transfer = candidate.fact.transfers.iter().find(|transfer| transfer.index == *index);
+            transfer.is_some_and(|transfer| view.counts(watch, &candidate.fact, transfer))
+        };
+        let lost: Vec<_> = candidate.claimed.iter().filter(|index| !counts(index)).copied().collect();
+        if lost.is_empty() {
+            return;
+        }
+        let (id, network) = (watch.id.clone(), watch.request.network.clone());
+        for index in &lost {
+            self.ledger.release(&ClaimKey { network: network.clone(), tx: tx.clone(), index: *index }, &id);
+        }
+        if let Some(watch) = self.watches.get_mut(&ordinal) {
+            watch.candidates[i].claimed.retain(|index| !lost.contains(index));
+        }
         self.dirty.insert(ordinal);
     }
 

@@ -625,3 +625,25 @@ fn a_restart_at_any_point_changes_no_byte_of_the_log() {
         assert_eq!(other_claims, claims, "restarted after step {step}");
     }
 }
+
+#[test]
+fn what_was_claimed_in_the_mempool_is_given_back_when_its_block_does_not_count() {
+    // Its block is too early for the first, and just right for the second.
+    let mut world = World::new();
+    world.create(with(watch_tx("t", 100, 2), |it| it.terms.not_before = Some(time_of(7))));
+    world.create(watch_tx("t", 90, 2));
+    world.observe(Observation::Seen(pays("t", "shop", 100)));
+    world.blocks(vec![block(6, "a", "a", vec![pays("t", "shop", 100)])]);
+    world.blocks(empty(7, 7, "a"));
+    let told = world.told();
+    assert!(told.contains(&"w0 failed too_early 6a".to_owned()), "{told:?}");
+    assert!(told.contains(&"w1 success".to_owned()), "{told:?}");
+    // It is reverted in its block.
+    let mut world = World::new();
+    world.create(watch_tx("t", 100, 1));
+    world.observe(Observation::Seen(pays("t", "shop", 100)));
+    let reverted = TxFact { execution: Execution::Reverted, ..pays("t", "shop", 100) };
+    world.blocks(vec![block(6, "a", "a", vec![reverted])]);
+    assert_eq!(world.told(), ["w0 seen", "w0 included 6a", "w0 failed reverted 6a"]);
+    assert_eq!(world.claim_state("t"), []);
+}

@@ -1,0 +1,24 @@
+//! What black-box tests and the demo share: a real anvil, the service as its own process, and a client.
+
+#![allow(dead_code, reason = "each user needs another part")]
+
+pub mod anvil;
+pub mod client;
+pub mod service;
+
+use std::path::PathBuf;
+
+/// Where development nodes are kept: outside of `target`, so that they survive a clean.
+pub fn devnet() -> PathBuf {
+    let cache = || {
+        let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
+        home.join(".cache/h402-watch/devnet")
+    };
+    std::env::var_os("H402_DEVNET").map_or_else(cache, PathBuf::from)
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
