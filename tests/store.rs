@@ -393,7 +393,10 @@ fn a_killed_process_loses_nothing_that_was_acknowledged_and_leaves_nothing_half(
             child.wait().expect("ends");
             let store = open(engine, path);
             let newest = store.newest_sequence();
-            assert!(newest >= acknowledged && newest.is_multiple_of(2), "{newest} after {acknowledged} was acknowledged");
+            assert!(
+                newest >= acknowledged && newest.is_multiple_of(2),
+                "{newest} after {acknowledged} was acknowledged"
+            );
             let log = store.events(0, usize::MAX).expect("reads");
             assert!(log.iter().zip(1..).all(|(event, sequence)| event.sequence == sequence));
             let snapshot = store.snapshot().expect("reads");

@@ -4,6 +4,8 @@
 mod support;
 
 mod outcomes;
+mod reorgs;
+mod transfers;
 
 use support::anvil::Anvil;
 use support::client::Client;

@@ -96,8 +96,7 @@ async fn deadline_while_included_too_shallow_fails_or_extends_as_asked() {
 async fn a_reverted_transaction_fails_once_deep_enough() {
     let (anvil, _service, mut client) = world().await;
     let reverter = anvil.deploy("Reverter").await;
-    let hash =
-        anvil.send(json!({ "from": PAYER, "to": reverter, "value": "0x64", "gas": "0x30d40" })).await;
+    let hash = anvil.send(json!({ "from": PAYER, "to": reverter, "value": "0x64", "gas": "0x30d40" })).await;
     let id = client.create(spec(tx(&hash), &reverter, 100, 2)).await;
     mined(&anvil, &mut client, 1).await;
     client.until(&id, "included").await;

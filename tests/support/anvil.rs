@@ -122,7 +122,8 @@ impl Anvil {
     /// A call of a contract by the payer.
     pub async fn invoke(&self, contract: &str, call: impl SolCall, wei: u64) -> String {
         let data = Bytes::from(call.abi_encode());
-        let tx = json!({ "from": PAYER, "to": contract, "data": data, "value": format!("{wei:#x}"), "gas": "0x7a1200" });
+        let tx =
+            json!({ "from": PAYER, "to": contract, "data": data, "value": format!("{wei:#x}"), "gas": "0x7a1200" });
         self.send(tx).await
     }
 

@@ -179,10 +179,12 @@ impl Service {
     }
 
     /// SIGTERM; whether it ended well.
-    pub fn stop(&mut self) -> bool {
+    pub async fn stop(&mut self) -> bool {
         let Some(mut child) = self.child.take() else { return false };
         let killed = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status();
-        killed.is_ok_and(|status| status.success()) && child.wait().is_ok_and(|status| status.success())
+        // Not a blocking wait: the test's own clients have to hear that the service goes.
+        let ended = tokio::task::spawn_blocking(move || child.wait()).await.expect("waits");
+        killed.is_ok_and(|status| status.success()) && ended.is_ok_and(|status| status.success())
     }
 
     pub async fn restart(&mut self) {
