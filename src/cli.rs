@@ -127,6 +127,8 @@ struct ReceiptsCommand {
 /// # Errors
 /// If it can't be done.
 pub fn main(cli: Cli) -> anyhow::Result<u8> {
+    // Two providers are compiled in, by way of dependencies; rustls asks for a choice. It fails where one was made before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match cli.command {
         Command::Serve(file) => {

@@ -4,7 +4,9 @@
 mod support;
 
 mod outcomes;
+mod python;
 mod reorgs;
+mod service;
 mod transfers;
 
 use support::anvil::Anvil;
