@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod faults;
 mod outcomes;
 mod python;
 mod reorgs;

@@ -53,11 +53,17 @@ impl Anvil {
     }
 
     pub async fn start(arguments: &[&str]) -> Self {
+        // In the past, so that blocks mined in quick succession don't state times to come.
+        Self::start_at(unix_time() - 600, arguments).await
+    }
+
+    /// One whose first block states a time, seconds.
+    pub async fn start_at(time: u64, arguments: &[&str]) -> Self {
         let binary = super::devnet().join("anvil/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
         assert!(binary.exists(), "no anvil in {}: run `make devnet` first", binary.display());
         let port = super::free_port();
         let child = Command::new(binary)
-            .args(["--silent", "--port", &port.to_string(), "--timestamp", &(unix_time() - 600).to_string()])
+            .args(["--silent", "--port", &port.to_string(), "--timestamp", &time.to_string()])
             .args(arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::null())

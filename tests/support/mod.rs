@@ -4,6 +4,7 @@
 
 pub mod anvil;
 pub mod client;
+pub mod proxy;
 pub mod service;
 
 use std::path::PathBuf;

@@ -235,6 +235,35 @@ impl Blocks {
         }
     }
 
+    /// Receipts and traces of a block in one request, where an endpoint offers both.
+    ///
+    /// What can't be had so is left to [`Blocks::receipts`] and [`Blocks::internal`].
+    pub async fn prefetch(&mut self, pool: &Pool, block: &Fetched) {
+        let parts = self.parts(block);
+        if parts.receipts.is_some() || parts.internal.is_some() || self.roots != Roots::Match {
+            return;
+        }
+        let height = format!("{:#x}", block.block.number.0);
+        let calls = [("eth_getBlockReceipts", json!([block.block.hash])), ("trace_block", json!([height]))];
+        let read = |endpoint: &Endpoint, mut answers: Answers| {
+            let traces = answers.pop();
+            let Some((raw, txs)) = read_receipts(endpoint, answers, block)? else { return Ok(None) };
+            if !receipts_match(block, &raw) {
+                return Err(blame(endpoint, "receipts that don't match the block's root"));
+            }
+            let traced = match traces {
+                Some(Ok(raw)) if raw.get() != "null" => from_flat(block, endpoint.read(&raw)?),
+                _ => None,
+            };
+            Ok(Some((txs, traced)))
+        };
+        if let Answer::Found(_, (txs, traced)) = pool.first(0, &calls, read).await {
+            let parts = self.parts(block);
+            parts.receipts = Some(Arc::new(Receipts { txs, verification: Verification::Trie }));
+            parts.internal = traced.map(Arc::new);
+        }
+    }
+
     /// The values and nonces of a block's transactions.
     pub async fn bodies(&mut self, pool: &Pool, block: &Fetched) -> Result<Arc<Bodies>, String> {
         if let Some(bodies) = &self.parts(block).bodies {

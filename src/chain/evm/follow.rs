@@ -433,6 +433,9 @@ impl Follower {
         if !by_receipts {
             return Ok(Vec::new());
         }
+        if native && self.traces() {
+            self.blocks.prefetch(&self.pool, block).await;
+        }
         let receipts = self.blocks.receipts(&self.pool, block).await?;
         let internal = if native && self.traces() { self.blocks.internal(&self.pool, block).await? } else { None };
         let hits = {
