@@ -6,6 +6,7 @@ mod support;
 mod faults;
 mod outcomes;
 mod python;
+mod recovery;
 mod reorgs;
 mod service;
 mod transfers;
