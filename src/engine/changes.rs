@@ -38,7 +38,7 @@ impl Changes {
     }
 }
 
-/// The highest blocks that a network gave its tags to, by height. They only move up.
+/// The highest blocks that a network gave its tags to, by height, which only move up; and what time has still to decide.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FinalityMarks {
     /// `confirmed`
@@ -47,6 +47,8 @@ pub struct FinalityMarks {
     pub safe: Option<u64>,
     /// `finalized`
     pub finalized: Option<u64>,
+    /// The instant up to which deadlines and late windows are being worked off, while one step could not do them all.
+    pub timing_out: Option<Timestamp>,
 }
 
 /// Something that a source should look for in each block from now on.

@@ -288,8 +288,8 @@ pub fn satisfies(terms: &Terms, received: Amount) -> bool {
 ///
 /// What one transaction moves is judged as one, so that a transaction that pays too much is seen to; an address takes
 /// what fits, and leaves the rest to other watches.
-pub fn wants(watch: &Watch, transfer: &Transfer) -> bool {
-    let needed = watch.needed();
+pub fn wants(watch: &Watch, fact: &TxFact, transfer: &Transfer) -> bool {
+    let needed = watch.needed(block_time(fact).is_some());
     let fits = transfer.amount <= needed;
     match watch.request.terms.amount_rule {
         AmountRule::AtLeast => !needed.is_zero(),

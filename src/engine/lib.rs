@@ -35,7 +35,7 @@ pub mod watch;
 pub use create::{Created, same_or_taken, watch_id};
 pub use observe::CANDIDATES_MAX;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use canonical::Json;
 use changes::{Ask, Changes, Claim, ClaimKey, Event, EventKind, FinalityMarks, LookUp};
@@ -132,9 +132,12 @@ pub struct Engine {
     ledger: Ledger,
     next_sequence: u64,
     next_ordinal: Ordinal,
-    /// Watches to judge before the step ends, in this order.
-    queue: VecDeque<Ordinal>,
+    /// Watches to judge before the step ends, oldest first. A set, so that a watch that is queued twice, or for
+    /// nothing, changes no order: an engine that was restored has fewer of those.
+    queue: BTreeSet<Ordinal>,
     dirty: BTreeSet<Ordinal>,
+    /// Whether further blocks of a branch are still to be appended: what a fork took may come back with them.
+    mid_branch: bool,
     forgettable: Vec<(NetworkId, TxId)>,
     out: Changes,
 }
@@ -164,8 +167,9 @@ impl Engine {
             ledger: Ledger::default(),
             next_sequence: snapshot.next_sequence.max(1),
             next_ordinal: snapshot.next_ordinal,
-            queue: VecDeque::new(),
+            queue: BTreeSet::new(),
             dirty: BTreeSet::new(),
+            mid_branch: false,
             forgettable: Vec::new(),
             out: Changes::default(),
         };
@@ -237,7 +241,9 @@ impl Engine {
             }
         }
         if watch.outcome.is_none() {
-            net.deadlines.insert((watch.request.terms.deadline, ordinal));
+            if !watch.extended {
+                net.deadlines.insert((watch.request.terms.deadline, ordinal));
+            }
             if let Subject::Authorization { valid_before: Some(time), .. } = &watch.request.subject {
                 net.expiries.insert((*time, ordinal));
             }

@@ -18,8 +18,6 @@ pub(crate) struct Network {
     pub(crate) rules: NetworkRules,
     pub(crate) heads: Heads,
     pub(crate) marks: FinalityMarks,
-    /// Up to when the source has told all there was.
-    pub(crate) synced_at: Timestamp,
     interests: HashMap<Interest, Vec<Ordinal>>,
     candidates: HashMap<TxId, Vec<Ordinal>>,
     /// Watches with a candidate in the block at a height.
@@ -44,7 +42,6 @@ impl Network {
             heads: Heads::new(rules.horizon, headers),
             rules,
             marks,
-            synced_at: Timestamp::default(),
             interests: HashMap::new(),
             candidates: HashMap::new(),
             by_height: BTreeMap::new(),

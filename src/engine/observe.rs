@@ -51,9 +51,9 @@ impl Engine {
             Observation::Finality { tag, block } => self.raise_mark(now, network, tag, &block),
             Observation::Synced { at } => {
                 if let Some(net) = self.networks.get_mut(network) {
-                    net.synced_at = net.synced_at.max(at.min(now));
+                    net.marks.timing_out = net.marks.timing_out.max(Some(at.min(now)));
                 }
-                self.time_out(now, network);
+                self.time_out(now, network, false);
             }
         }
         self.work(now);
@@ -64,14 +64,17 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         let networks: Vec<_> = self.networks.keys().cloned().collect();
         for network in networks {
-            self.time_out(now, &network);
+            if self.networks.get(&network).is_none_or(|net| net.marks.timing_out.is_none()) {
+                continue;
+            }
+            self.time_out(now, &network, true);
         }
         self.work(now);
     }
 
     /// Whether [`Engine::handle_timeout`] has something to do now.
     pub fn has_timeouts(&self) -> bool {
-        self.networks.values().any(|net| net.next_timeout().is_some())
+        self.networks.values().any(|net| net.marks.timing_out.is_some())
     }
 
     /// The chain grows, after a fork has left it if need be.
@@ -80,9 +83,12 @@ impl Engine {
         let headers: Vec<_> = blocks.iter().map(|block| &block.header).collect();
         let fork = net.heads.fork_point(&headers, net.marks.finalized)?;
         let orphaned = fork.map_or_else(BTreeSet::new, |fork| self.unwind(now, network, fork));
-        for block in blocks {
+        let last = blocks.len().saturating_sub(1);
+        for (i, block) in blocks.into_iter().enumerate() {
+            self.mid_branch = i < last;
             self.append(now, network, block);
         }
+        self.mid_branch = false;
         self.locate_orphans(network, &orphaned);
         // Not before the new branch is known whole: a transaction that moved to a higher block was never gone.
         self.queue.extend(orphaned);
@@ -240,11 +246,10 @@ impl Engine {
         if !known || !net.heads.holds(block) || !net.raise_mark(tag, block.height) {
             return;
         }
-        self.out.finality.retain(|(other, _)| other != network);
-        self.out.finality.push((network.clone(), net.marks.clone()));
         let later = net.tag_waits.split_off(&(block.height + 1, 0));
         let reached = std::mem::replace(&mut net.tag_waits, later);
         self.queue.extend(reached.into_iter().map(|(_, ordinal)| ordinal));
+        self.save_marks(network);
         self.work(now);
     }
 
@@ -258,13 +263,14 @@ impl Engine {
         watch.looked_up = true;
         self.dirty.insert(ordinal);
         if watch.outcome.is_none()
+            && !watch.extended
             && let Some(net) = self.networks.get_mut(network)
         {
+            // A deadline that passed meanwhile is decided by the next block, or when the source has nothing more to tell.
             net.deadlines.insert((watch.request.terms.deadline, ordinal));
         }
-        self.queue.push_back(ordinal);
+        self.queue.insert(ordinal);
         self.work(now);
-        self.time_out(now, network);
     }
 
     fn note_facts(&mut self, now: Timestamp, network: &NetworkId, facts: Vec<TxFact>) {
@@ -401,7 +407,8 @@ impl Engine {
             for &ordinal in concerned {
                 for transfer in &fact.transfers {
                     let Some(watch) = self.watches.get(&ordinal).filter(|watch| watch.outcome.is_none()) else { break };
-                    let takes = if exact { watch.needed() == transfer.amount } else { wants(watch, transfer) };
+                    let needed = watch.needed(matches!(fact.place, Place::Block { .. }));
+                    let takes = if exact { needed == transfer.amount } else { wants(watch, fact, transfer) };
                     if takes && self.may_claim(watch, fact, transfer.index) {
                         self.claim(ordinal, fact, transfer.index, moved);
                     }
@@ -416,7 +423,7 @@ impl Engine {
         let Some(transfer) = fact.transfers.iter().find(|transfer| transfer.index == index) else { return false };
         let candidate = watch.candidates.iter().find(|candidate| candidate.fact.tx == fact.tx);
         let has_room =
-            candidate.is_some() || watch.candidates.len() < CANDIDATES_MAX || transfer.amount >= watch.needed();
+            candidate.is_some() || watch.candidates.len() < CANDIDATES_MAX || transfer.amount >= watch.needed(false);
         let ready = if watch.is_one_shot() { candidate.is_some_and(|c| c.placed) } else { has_room };
         let mine = candidate.is_some_and(|candidate| candidate.claimed.contains(&index));
         ready && !mine && view.counts(watch, fact, transfer) && view.is_free(&watch.id, fact, transfer)
@@ -436,16 +443,28 @@ impl Engine {
     }
 
     /// Gives back what was claimed of a transaction in the mempool, and does not count where it is now: its block may be too
-    /// early or too late, and it may have been reverted there.
+    /// early or too late, it may have been reverted there, and an address may have been paid otherwise meanwhile.
     fn withdraw(&mut self, ordinal: Ordinal, tx: &TxId) {
         let Some(watch) = self.watches.get(&ordinal).filter(|watch| watch.outcome.is_none()) else { return };
         let Some(i) = watch.candidates.iter().position(|candidate| candidate.fact.tx == *tx) else { return };
         let (Some(view), candidate) = (self.view_of(watch), &watch.candidates[i]) else { return };
-        let counts = |index: &u32| {
+        if candidate.claimed.is_empty() {
+            return;
+        }
+        // The address watch without this transaction: would it take these transfers again, one after the other?
+        let mut without = watch.clone();
+        without.candidates[i].claimed.clear();
+        let mut lost = Vec::new();
+        for index in &candidate.claimed {
             let transfer = candidate.fact.transfers.iter().find(|transfer| transfer.index == *index);
-            transfer.is_some_and(|transfer| view.counts(watch, &candidate.fact, transfer))
-        };
-        let lost: Vec<_> = candidate.claimed.iter().filter(|index| !counts(index)).copied().collect();
+            let wanted = |transfer| watch.is_one_shot() || wants(&without, &candidate.fact, transfer);
+            let kept = transfer.is_some_and(|t| view.counts(watch, &candidate.fact, t) && wanted(t));
+            if kept {
+                without.candidates[i].claimed.push(*index);
+            } else {
+                lost.push(*index);
+            }
+        }
         if lost.is_empty() {
             return;
         }
@@ -518,7 +537,7 @@ impl Engine {
                 self.release(ordinal, i);
             }
             self.dirty.insert(ordinal);
-            self.queue.push_back(ordinal);
+            self.queue.insert(ordinal);
             if silent {
                 continue;
             }
@@ -530,10 +549,10 @@ impl Engine {
     }
 
     /// Decides the deadlines and late windows that have passed and that the source has told all of, a bounded number.
-    fn time_out(&mut self, now: Timestamp, network: &NetworkId) {
+    fn time_out(&mut self, now: Timestamp, network: &NetworkId, was_left_over: bool) {
         for _ in 0..TIMEOUTS_PER_STEP {
             let Some(net) = self.networks.get_mut(network) else { return };
-            let Some(timeout) = net.next_timeout() else { return };
+            let Some(timeout) = net.next_timeout() else { break };
             match timeout {
                 Timeout::Deadline(entry) => {
                     net.deadlines.remove(&entry);
@@ -541,11 +560,30 @@ impl Engine {
                 }
                 Timeout::LateWindow(entry) => {
                     net.late_windows.remove(&entry);
-                    self.queue.push_back(entry.1);
+                    if let Some(watch) = self.watches.get_mut(&entry.1) {
+                        watch.late_until = None;
+                    }
+                    self.dirty.insert(entry.1);
+                    self.queue.insert(entry.1);
                 }
             }
             self.work(now);
         }
+        let Some(net) = self.networks.get_mut(network) else { return };
+        let over = net.next_timeout().is_none();
+        if over {
+            net.marks.timing_out = None;
+        }
+        // Only what is left over has to survive a restart.
+        if was_left_over || !over {
+            self.save_marks(network);
+        }
+    }
+
+    fn save_marks(&mut self, network: &NetworkId) {
+        let Some(net) = self.networks.get(network) else { return };
+        self.out.finality.retain(|(other, _)| other != network);
+        self.out.finality.push((network.clone(), net.marks.clone()));
     }
 
     /// Gives back what is claimed of a candidate, unless it is consumed.
@@ -570,9 +608,9 @@ pub(crate) enum Timeout {
 
 impl Network {
     fn next_timeout(&self) -> Option<Timeout> {
-        let grace = self.rules.deadline_grace_ms;
-        let deadline = self.deadlines.first().filter(|(time, _)| time.plus_ms(grace) <= self.synced_at);
-        let window = self.late_windows.first().filter(|(time, _)| *time <= self.synced_at);
+        let (grace, until) = (self.rules.deadline_grace_ms, self.marks.timing_out?);
+        let deadline = self.deadlines.first().filter(|(time, _)| time.plus_ms(grace) <= until);
+        let window = self.late_windows.first().filter(|(time, _)| *time <= until);
         deadline.map(|entry| Timeout::Deadline(*entry)).or_else(|| window.map(|entry| Timeout::LateWindow(*entry)))
     }
 }

@@ -25,7 +25,7 @@ enum Fate {
 impl Engine {
     /// Judges the watches that something happened to, in order, until nothing follows from anything.
     pub(crate) fn work(&mut self, now: Timestamp) {
-        while let Some(ordinal) = self.queue.pop_front() {
+        while let Some(ordinal) = self.queue.pop_first() {
             let Some(watch) = self.watches.get(&ordinal) else { continue };
             if watch.outcome.is_some() {
                 self.care(now, ordinal);
@@ -44,7 +44,7 @@ impl Engine {
     fn verdict(&self, ordinal: Ordinal) -> Option<Verdict> {
         let watch = self.watches.get(&ordinal)?;
         let view = self.view_of(watch)?;
-        let extended = || if watch.extended { view.judge_deadline(watch) } else { None };
+        let extended = || if watch.extended && !self.mid_branch { view.judge_deadline(watch) } else { None };
         view.judge(watch).or_else(extended)
     }
 
@@ -157,7 +157,7 @@ impl Engine {
         if let Some(net) = self.networks.get(&network) {
             self.queue.extend(txs.iter().flat_map(|tx| net.watching_tx(tx)));
         }
-        self.queue.push_back(ordinal);
+        self.queue.insert(ordinal);
     }
 
     /// Whether what is claimed of a candidate counts towards the outcome: it is as deep as asked.
@@ -222,9 +222,7 @@ impl Engine {
         }
         self.report_late(now, ordinal);
         let Some(watch) = self.watches.get(&ordinal) else { return };
-        let synced = self.networks.get(&watch.request.network).map(|net| net.synced_at).unwrap_or_default();
-        let window_open = watch.late_until.is_some_and(|until| until > synced);
-        if !window_open && (watch.finalized || !paid) {
+        if watch.late_until.is_none() && (watch.finalized || !paid) {
             self.archive(ordinal);
         } else {
             self.schedule(ordinal);

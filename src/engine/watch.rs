@@ -91,9 +91,12 @@ impl Watch {
         self.claimed().fold(Amount::ZERO, |sum, (_, transfer)| sum.saturating_add(transfer.amount))
     }
 
-    /// What is still to come before the amount is reached.
-    pub fn needed(&self) -> Amount {
-        self.request.terms.amount.saturating_sub(self.claimed_total())
+    /// What is still to come before the amount is reached. What only a mempool holds may never come: for a transfer in a
+    /// block (`in_block`) only what lies in blocks counts.
+    pub fn needed(&self, in_block: bool) -> Amount {
+        let claimed = self.claimed().filter(|(candidate, _)| !in_block || candidate.block().is_some());
+        let sum = claimed.fold(Amount::ZERO, |sum, (_, transfer)| sum.saturating_add(transfer.amount));
+        self.request.terms.amount.saturating_sub(sum)
     }
 
     /// Whether it follows one transaction to its end, rather than adding up what comes.

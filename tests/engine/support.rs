@@ -1,9 +1,11 @@
 //! A small world for engine tests: one network, blocks by short names, and the log that comes out.
 
+#![allow(dead_code, reason = "each user needs another part")]
+
 use std::collections::BTreeMap;
 
 use h402_watch_engine::amount::Amount;
-use h402_watch_engine::changes::{Ask, Changes, Claim, ClaimKey, ClaimState, Event};
+use h402_watch_engine::changes::{Ask, Changes, Claim, ClaimKey, ClaimState, Event, FinalityMarks};
 use h402_watch_engine::id::{AssetId, BlockHash, BlockRef, Header, NetworkId, SpendKey, Timestamp, TxId, WatchId};
 use h402_watch_engine::input::{Block, Execution, Observation, Place, Transfer, TxFact, Verification, Via};
 use h402_watch_engine::request::{AmountRule, AtDeadline, Binding, Depth, Report, Subject, Tag, Terms, WatchRequest};
@@ -117,6 +119,7 @@ pub struct World {
     pub watches: BTreeMap<WatchId, Watch>,
     pub claims: BTreeMap<ClaimKey, Claim>,
     pub headers: BTreeMap<u64, Header>,
+    pub marks: Option<FinalityMarks>,
     told: usize,
 }
 
@@ -132,6 +135,7 @@ impl World {
             watches: BTreeMap::new(),
             claims: BTreeMap::new(),
             headers: BTreeMap::new(),
+            marks: None,
             told: 0,
         };
         world.blocks((0..=5).map(|height| block(height, "a", "a", Vec::new())).collect());
@@ -169,13 +173,16 @@ impl World {
     }
 
     pub fn commit(&mut self) {
-        let Changes { watches, claims, events, headers, headers_removed, finality: _, asks } = self.engine.drain();
+        let Changes { watches, claims, events, headers, headers_removed, finality, asks } = self.engine.drain();
         self.watches.extend(watches.into_iter().map(|watch| (watch.id.clone(), watch)));
         for (key, claim) in claims {
             match claim {
                 Some(claim) => self.claims.insert(key, claim),
                 None => self.claims.remove(&key),
             };
+        }
+        if let Some((_, marks)) = finality.into_iter().last() {
+            self.marks = Some(marks);
         }
         for (_, height) in headers_removed {
             self.headers.remove(&height);
@@ -194,7 +201,7 @@ impl World {
             watches: self.watches.values().filter(|watch| !watch.archived).cloned().collect(),
             claims: self.claims.iter().map(|(key, claim)| (key.clone(), claim.clone())).collect(),
             chains: vec![(network(), self.headers.values().cloned().collect())],
-            finality: vec![(network(), self.engine.marks(&network()).cloned().expect("it is configured"))],
+            finality: self.marks.clone().map(|marks| (network(), marks)).into_iter().collect(),
             next_sequence: self.log.len() as u64 + 1,
             next_ordinal: self.watches.values().map(|watch| watch.ordinal + 1).max().unwrap_or(0),
         };
@@ -207,6 +214,11 @@ impl World {
         let new = self.log[self.told..].iter().map(|event| self.line(event)).collect();
         self.told = self.log.len();
         new
+    }
+
+    /// All events so far.
+    pub fn story(&self) -> Vec<String> {
+        self.log.iter().map(|event| format!("{} {}", event.sequence, self.line(event))).collect()
     }
 
     fn line(&self, event: &Event) -> String {

@@ -1,0 +1,203 @@
+//! The naive model: it keeps the whole chain, and works out each outcome anew from all of it.
+
+use std::collections::BTreeMap;
+
+use h402_watch_engine::amount::Amount;
+use h402_watch_engine::id::{Timestamp, WatchId};
+use h402_watch_engine::input::{Execution, Observation, Place, TxFact};
+use h402_watch_engine::judge::satisfies;
+use h402_watch_engine::request::{AtDeadline, Subject, WatchRequest};
+use h402_watch_engine::watch::{Outcome, Watch};
+
+use super::{Mined, blocks_of};
+
+/// An outcome in one word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    Open,
+    Ended(String),
+}
+
+impl Told {
+    pub fn of(watch: &Watch) -> Self {
+        match &watch.outcome {
+            None => Self::Open,
+            Some(Outcome::Failed(reason)) => Self::Ended(reason.as_str().into()),
+            Some(outcome) => Self::Ended(outcome.as_str().into()),
+        }
+    }
+
+    fn ended(word: &str) -> Self {
+        Self::Ended(word.into())
+    }
+}
+
+struct Asked {
+    request: WatchRequest,
+    /// Blocks told of later are matched; those before are found by the look-up.
+    step: u64,
+    looked_up: bool,
+    extended: bool,
+    told: Told,
+}
+
+/// All watches, and the chain as far as it was told.
+#[derive(Default)]
+pub struct Model {
+    /// Whether each payment is wanted by one watch only, so that claims decide nothing.
+    pub exact: bool,
+    watches: BTreeMap<WatchId, Asked>,
+    /// Heights and facts of the canonical chain.
+    chain: Vec<Mined>,
+    /// Whether the chain is told as far as it goes.
+    whole: bool,
+}
+
+impl Model {
+    pub fn new(exact: bool) -> Self {
+        Self { exact, whole: true, ..Self::default() }
+    }
+
+    pub fn wants_payment_of(&self, request: &WatchRequest) -> bool {
+        self.watches.values().any(|asked| asked.request.terms.pay_to == request.terms.pay_to)
+    }
+
+    pub fn create(&mut self, id: WatchId, request: WatchRequest, step: u64) {
+        self.watches.insert(id, Asked { request, step, looked_up: false, extended: false, told: Told::Open });
+    }
+
+    pub fn cancel(&mut self, id: &WatchId) {
+        if let Some(asked) = self.watches.get_mut(id) {
+            asked.told = Told::ended("cancelled");
+        }
+    }
+
+    pub fn transaction_watches(&self) -> Vec<WatchId> {
+        let of_tx = self.watches.iter().filter(|(_, asked)| asked.request.subject != Subject::Address);
+        of_tx.map(|(id, _)| id.clone()).collect()
+    }
+
+    pub fn outcome(&self, id: &WatchId) -> Told {
+        self.watches[id].told.clone()
+    }
+
+    /// `truth` is the chain after the observation.
+    pub fn observe(&mut self, now: Timestamp, observation: &Observation, truth: &[Mined], step: u64) {
+        match observation {
+            Observation::Blocks(blocks) => {
+                let first = blocks[0].header.block.height;
+                if self.chain.is_empty() {
+                    self.chain = truth.iter().filter(|mined| mined.step == 0).cloned().collect();
+                }
+                self.chain.retain(|mined| mined.header.block.height < first);
+                for block in blocks {
+                    let time = block.header.time;
+                    self.pass_deadlines(|deadline| deadline < time);
+                    let mined = truth.iter().find(|mined| mined.header == block.header).expect("told truly");
+                    self.chain.push(Mined { step, ..mined.clone() });
+                    // What is gone is gone only once the new branch is known whole.
+                    self.whole = block == &blocks[blocks.len() - 1];
+                    self.judge();
+                }
+            }
+            Observation::LookedUp { watch, .. } => {
+                if self.chain.is_empty() {
+                    self.chain = truth.to_vec();
+                }
+                if let Some(asked) = self.watches.get_mut(watch) {
+                    asked.looked_up = true;
+                }
+            }
+            Observation::Synced { at } => {
+                let synced = (*at).min(now);
+                self.pass_deadlines(|deadline| deadline <= synced);
+            }
+            _ => {}
+        }
+        self.judge();
+    }
+
+    /// The transaction of a watch in the chain, and how deep, as far as the watch can know of it.
+    fn included<'a>(&'a self, asked: &Asked) -> Option<(&'a TxFact, Timestamp, u64)> {
+        let Subject::Transaction { tx } = &asked.request.subject else { return None };
+        let head = self.chain.last()?.header.block.height;
+        let known = self.chain.iter().filter(|mined| asked.looked_up || mined.step > asked.step);
+        let found = known.flat_map(|mined| mined.txs.iter().map(move |fact| (fact, mined)));
+        let (fact, mined) = found.into_iter().find(|(fact, _)| fact.tx == *tx)?;
+        let Place::Block { time, .. } = fact.place else { return None };
+        Some((fact, time, head + 1 - mined.header.block.height))
+    }
+
+    fn total(asked: &Asked, fact: &TxFact) -> Amount {
+        let to_us = fact.transfers.iter().filter(|moved| moved.to == asked.request.terms.pay_to);
+        to_us.fold(Amount::ZERO, |sum, moved| sum.saturating_add(moved.amount))
+    }
+
+    fn verdict(&self, asked: &Asked) -> Told {
+        let terms = &asked.request.terms;
+        let shallow_or_gone = || if asked.extended { self.after_extension(asked) } else { Told::Open };
+        let Some((fact, time, depth)) = self.included(asked) else { return shallow_or_gone() };
+        if depth < blocks_of(&asked.request) {
+            return shallow_or_gone();
+        }
+        if fact.execution == Execution::Reverted {
+            return Told::ended("reverted");
+        }
+        if terms.not_before.is_some_and(|asked| time < asked) {
+            return Told::ended("too_early");
+        }
+        if time > terms.deadline {
+            return Told::ended("deadline_passed");
+        }
+        let total = Self::total(asked, fact);
+        if satisfies(terms, total) {
+            Told::ended("success")
+        } else if total > terms.amount {
+            Told::ended("overpaid")
+        } else {
+            Told::ended("partial")
+        }
+    }
+
+    fn after_extension(&self, asked: &Asked) -> Told {
+        if !self.whole || self.is_on_its_way(asked) { Told::Open } else { Told::ended("deadline_passed") }
+    }
+
+    /// Whether something that counts is in the chain, and not deep enough.
+    fn is_on_its_way(&self, asked: &Asked) -> bool {
+        let terms = &asked.request.terms;
+        self.included(asked).is_some_and(|(fact, time, depth)| {
+            let counts = fact.execution != Execution::Reverted
+                && terms.not_before.is_none_or(|asked| time >= asked)
+                && time <= terms.deadline;
+            counts && depth < blocks_of(&asked.request)
+        })
+    }
+
+    fn pass_deadlines(&mut self, passed: impl Fn(Timestamp) -> bool) {
+        let ids: Vec<_> = self.watches.keys().cloned().collect();
+        for id in ids {
+            let asked = &self.watches[&id];
+            if asked.told != Told::Open || !asked.looked_up || !passed(asked.request.terms.deadline) || asked.extended {
+                continue;
+            }
+            let extends = asked.request.terms.at_deadline == AtDeadline::Extend && self.is_on_its_way(asked);
+            let asked = self.watches.get_mut(&id).expect("there");
+            if extends {
+                asked.extended = true;
+            } else {
+                asked.told = Told::ended("deadline_passed");
+            }
+        }
+    }
+
+    fn judge(&mut self) {
+        let ids: Vec<_> = self.watches.keys().cloned().collect();
+        for id in ids {
+            if self.watches[&id].told == Told::Open {
+                let told = self.verdict(&self.watches[&id]);
+                self.watches.get_mut(&id).expect("there").told = told;
+            }
+        }
+    }
+}
