@@ -192,7 +192,7 @@ impl Show {
         if self.drawn > 0 {
             write!(out, "\x1b[{}A", self.drawn)?;
         }
-        writeln!(out, "\x1b[2K\x1b[1m{:<22} {:<30} {}\x1b[0m", "payment", "asked", "how it moves")?;
+        writeln!(out, "\x1b[2K\x1b[1m{:<22} {:<30} how it moves\x1b[0m", "payment", "asked")?;
         for scene in &self.scenes {
             let steps: Vec<_> = scene.story.iter().map(|step| colour(step)).collect();
             writeln!(out, "\x1b[2K{:<22} {:<30} {}", scene.title, scene.asks, steps.join(" → "))?;

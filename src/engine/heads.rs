@@ -43,7 +43,7 @@ pub enum LinkError {
 impl Heads {
     /// A chain that keeps `horizon` headers, restored from those it had.
     pub fn new(horizon: u32, headers: Vec<Header>) -> Self {
-        let horizon = usize::try_from(horizon.max(1)).expect("u32 fits usize on the platforms that tokio runs on");
+        let horizon = usize::try_from(horizon.max(1)).expect("a u32 fits a usize of 32 bits or more");
         Self { ring: headers.into(), horizon }
     }
 

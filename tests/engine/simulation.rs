@@ -185,7 +185,7 @@ impl Simulation {
     }
 
     fn take_asks(&mut self) {
-        for ask in self.steady.asks[self.asks_seen..].to_vec() {
+        for ask in self.steady.asks[self.asks_seen..].iter().cloned() {
             match ask {
                 Ask::Open(interest) => assert!(self.interests.insert(interest), "opened once"),
                 Ask::Close(interest) => assert!(self.interests.remove(&interest), "was open"),

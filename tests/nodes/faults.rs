@@ -78,7 +78,8 @@ async fn receipts_that_come_later_delay_the_outcome_and_not_the_inclusion() {
 /// Edge case 17: receipts that were tampered with. The honest endpoint is asked, the other one rests.
 #[tokio::test]
 async fn tampered_receipts_are_refused() {
-    let falsify: [(&str, fn(&mut Value)); 6] = [
+    type Falsehood = (&'static str, fn(&mut Value));
+    let falsify: [Falsehood; 6] = [
         ("empty", |receipts| *receipts = json!([])),
         ("one less", |receipts| drop(receipts.as_array_mut().map(Vec::pop))),
         ("of another block", |receipts| receipts[0]["blockHash"] = json!(format!("0x{}", "11".repeat(32)))),

@@ -172,6 +172,5 @@ pub fn quantity(value: &Value) -> u64 {
 }
 
 pub fn unix_time() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.expect("after 1970").as_secs()
+    super::client::now_ms() / 1000
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use h402_watch::clock::{Clock as _, SystemClock};
 use h402_watch_proto::v1;
 use h402_watch_proto::v1::watch_service_client::WatchServiceClient;
 use serde_json::Value;
@@ -86,8 +87,7 @@ pub fn with(mut spec: v1::WatchSpec, change: impl FnOnce(&mut v1::Terms)) -> v1:
 }
 
 pub fn now_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    u64::try_from(since.as_millis()).expect("fits")
+    SystemClock.now().0
 }
 
 impl Client {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use alloy_primitives::B256;
 use alloy_provider::{Provider, RootProvider};
 use alloy_rpc_client::{RpcClient, WsConnect};
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use futures_util::stream::{BoxStream, StreamExt, unfold};
 use serde_json::value::RawValue;
 
@@ -29,7 +30,7 @@ pub enum Hint {
 }
 
 enum State {
-    Apart { attempts: u32 },
+    Apart { pauses: ExponentialBackoff, attempts: usize },
     Together { _provider: RootProvider, hints: BoxStream<'static, Hint> },
 }
 
@@ -38,32 +39,34 @@ pub fn hints(urls: Vec<String>) -> BoxStream<'static, Hint> {
     if urls.is_empty() {
         return futures_util::stream::pending().boxed();
     }
-    unfold(State::Apart { attempts: 0 }, move |state| {
+    unfold(apart(), move |state| {
         let urls = urls.clone();
         async move {
             match state {
                 State::Together { _provider, mut hints } => match hints.next().await {
                     Some(hint) => Some((hint, State::Together { _provider, hints })),
-                    None => Some((Hint::Down, State::Apart { attempts: 1 })),
+                    None => Some((Hint::Down, apart())),
                 },
-                State::Apart { mut attempts } => loop {
-                    if attempts > 0 {
-                        let doubled = PAUSE.saturating_mul(1 << (attempts - 1).min(8));
-                        tokio::time::sleep(doubled.min(PAUSE_MAX)).await;
-                    }
-                    let url = &urls[attempts as usize % urls.len()];
+                State::Apart { mut pauses, mut attempts } => loop {
+                    let url = &urls[attempts % urls.len()];
                     match tokio::time::timeout(CONNECT_LIMIT, connect(url)).await {
                         Ok(Some((provider, hints))) => {
                             return Some((Hint::Up, State::Together { _provider: provider, hints }));
                         }
                         _ => tracing::debug!(attempts, "websocket not connected"),
                     }
-                    attempts = attempts.saturating_add(1);
+                    attempts = attempts.wrapping_add(1);
+                    tokio::time::sleep(pauses.next().unwrap_or(PAUSE_MAX)).await;
                 },
             }
         }
     })
     .boxed()
+}
+
+fn apart() -> State {
+    let pauses = ExponentialBuilder::default().with_min_delay(PAUSE).with_max_delay(PAUSE_MAX).with_jitter();
+    State::Apart { pauses: pauses.without_max_times().build(), attempts: 0 }
 }
 
 /// Connects and subscribes. Errors are not told: they repeat the URL, which may hold a secret.

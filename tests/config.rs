@@ -1,0 +1,72 @@
+//! What a configuration may say, and what its author is told otherwise.
+
+use h402_watch::config::Config;
+
+const GOOD: &str = r#"
+[store]
+path = "/tmp/s"
+[[network]]
+id = "eip155:1"
+block_time_ms = 12000
+[[network.endpoint]]
+name = "a"
+http_url = "http://127.0.0.1:8545"
+"#;
+
+fn refusal(text: &str) -> String {
+    Config::parse(text, "test.toml", &[]).expect_err("is refused").to_string()
+}
+
+#[test]
+fn the_shortest_configuration_has_defaults() {
+    let config = Config::parse(GOOD, "test.toml", &[]).expect("loads");
+    assert_eq!(config.grpc.listen.to_string(), "127.0.0.1:4020");
+    assert_eq!(config.networks[0].rules().deadline_grace_ms, 48_000);
+}
+
+#[test]
+fn mistakes_are_named() {
+    let cases = [
+        (GOOD.replace("path", "pth"), "unknown field `pth`"),
+        (GOOD.replace("[store]\n", "[stor]\n"), "unknown field `stor`"),
+        (
+            format!("[grpc]\nlisten = \"0.0.0.0:1\"\n{GOOD}"),
+            "grpc.listen: expected a loopback address, or tokens, or TLS",
+        ),
+        (format!("[grpc]\ntls_cert = \"c\"\n{GOOD}"), "grpc.tls_key: expected both"),
+        (format!("[grpc]\ntokens = [\"short\"]\n{GOOD}"), "grpc.tokens: expected tokens of at least 16 characters"),
+        (format!("[limits]\nproof_age_max_days = 500\n{GOOD}"), "store.archived_days: expected at least"),
+        (GOOD.replace("12000", "0"), "block_time_ms"),
+        (GOOD.replace("http://", "ftp://"), "endpoint.http_url: expected http://"),
+        (GOOD.replace("block_time_ms", "quorum = 2\nblock_time_ms"), "quorum: expected 1 up to"),
+        (GOOD.replace("block_time_ms", "horizon_blocks = 1\nblock_time_ms"), "horizon_blocks: expected"),
+        (GOOD.split("[[network.endpoint]]").next().unwrap_or_default().into(), "endpoint: expected at least one"),
+        ("[store]\npath = \"/tmp/s\"\n".into(), "network: expected at least one"),
+    ];
+    for (text, expected) in cases {
+        let told = refusal(&text);
+        assert!(told.contains(expected), "{told:?} does not say {expected:?}");
+    }
+}
+
+#[test]
+fn a_public_address_is_fine_with_tokens_tls_or_when_told_to() {
+    for key in ["tokens = [\"0123456789abcdef\"]", "tls_cert = \"c\"\ntls_key = \"k\"", "allow_insecure = true"] {
+        let text = format!("[grpc]\nlisten = \"0.0.0.0:1\"\n{key}\n{GOOD}");
+        Config::parse(&text, "test.toml", &[]).expect(key);
+    }
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let environment = [
+        ("H402_WATCH__GRPC__LISTEN".to_owned(), "127.0.0.1:5".to_owned()),
+        ("H402_WATCH__STORE__EVENTS_DAYS".to_owned(), "7".to_owned()),
+        ("H402_WATCH__GRPC__TOKENS".to_owned(), "[\"${TOKEN}\"]".to_owned()),
+        ("TOKEN".to_owned(), "0123456789abcdef".to_owned()),
+    ];
+    let config = Config::parse(GOOD, "test.toml", &environment).expect("loads");
+    assert_eq!((config.grpc.listen.port(), config.store.events_days), (5, 7));
+    assert_eq!(config.grpc.tokens[0].expose(), "0123456789abcdef");
+    assert!(!format!("{config:?}").contains("0123456789abcdef"));
+}
