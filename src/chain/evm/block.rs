@@ -36,41 +36,60 @@ const CALLS_MAX: usize = 4096;
 /// One movement of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogTransfer {
+    /// Its place among the transaction's log entries, from 1.
     pub index: u32,
+    /// The contract.
     pub token: Address,
+    /// From whom.
     pub from: Address,
+    /// To whom.
     pub to: Address,
+    /// How much.
     pub amount: U256,
 }
 
 /// One use of an authorization.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthorizationLog {
+    /// The contract.
     pub token: Address,
+    /// Who signed it.
     pub authorizer: Address,
+    /// Its single-use number.
     pub nonce: B256,
+    /// Whether it was cancelled instead of used.
     pub cancelled: bool,
 }
 
 /// One movement of native coin by a call inside a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InternalTransfer {
+    /// [`INTERNAL_BASE`] and its place among the transaction's calls that carry coin.
     pub index: u32,
+    /// From whom.
     pub from: Address,
+    /// To whom.
     pub to: Address,
+    /// How much.
     pub amount: U256,
 }
 
 /// What the receipts tell of one transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Executed {
+    /// Which.
     pub hash: B256,
+    /// Who sent it.
     pub from: Address,
+    /// Whom it calls.
     pub to: Option<Address>,
+    /// How it ended.
     pub execution: Execution,
     /// What its sender paid for it, in native coin, as far as the receipt tells.
     pub fee: U256,
+    /// Tokens that moved.
     pub transfers: Vec<LogTransfer>,
+    /// Authorizations that it used up.
     pub authorizations: Vec<AuthorizationLog>,
 }
 
@@ -368,7 +387,10 @@ fn read_receipts(endpoint: &Endpoint, answers: Answers, block: &Fetched) -> Resu
 
 /// The checks that cost nothing and always apply: one receipt for each transaction, in order, of this block, with log
 /// entries numbered without a gap (research/evm.md §2.4).
-fn check_receipts(raw: &RawValue, block: &Fetched) -> Result<Vec<Executed>, String> {
+///
+/// # Errors
+/// Says what can't be.
+pub fn check_receipts(raw: &RawValue, block: &Fetched) -> Result<Vec<Executed>, String> {
     let receipts: Vec<RpcReceipt> = serde_json::from_str(raw.get()).map_err(|error| format!("receipts: {error}"))?;
     let hashes = &block.block.transactions;
     if receipts.len() != hashes.len() {
@@ -477,7 +499,7 @@ impl Movements {
 }
 
 /// Reads `trace_block`; `None` if it is of another block.
-fn from_flat(block: &Fetched, traces: Vec<FlatTrace>) -> Option<Vec<Vec<InternalTransfer>>> {
+pub fn from_flat(block: &Fetched, traces: Vec<FlatTrace>) -> Option<Vec<Vec<InternalTransfer>>> {
     let positions: HashMap<_, _> = block.block.transactions.iter().zip(0_usize..).collect();
     let mut movements = Movements { by_tx: vec![Vec::new(); positions.len()] };
     let mut failed: Vec<(B256, Vec<u32>)> = Vec::new();
@@ -522,7 +544,7 @@ fn from_flat(block: &Fetched, traces: Vec<FlatTrace>) -> Option<Vec<Vec<Internal
 }
 
 /// Reads `debug_traceBlockByHash` with `callTracer`; `None` if it is of another block.
-fn from_frames(block: &Fetched, traces: Vec<TxTrace>) -> Option<Vec<Vec<InternalTransfer>>> {
+pub fn from_frames(block: &Fetched, traces: Vec<TxTrace>) -> Option<Vec<Vec<InternalTransfer>>> {
     let hashes = &block.block.transactions;
     if traces.len() != hashes.len() {
         return None;

@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Mailbox, Reporter, Settings, Source, Start};
 
+pub use block::{Executed, InternalTransfer, check_receipts, from_flat, from_frames};
+pub use pool::Fetched;
 pub use text::SPELLING;
 
 /// The source of one EVM chain.

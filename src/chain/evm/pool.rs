@@ -173,7 +173,9 @@ impl Pool {
 /// A block, and the bytes that it was read from.
 #[derive(Clone, Debug)]
 pub struct Fetched {
+    /// The block.
     pub block: RpcBlock,
+    /// The bytes.
     pub raw: Box<RawValue>,
 }
 

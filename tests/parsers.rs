@@ -1,0 +1,103 @@
+//! Parsers of bytes from outside: they never panic, and read what nodes really send. The same functions are fuzzed (fuzz/).
+
+#[path = "support/parsers.rs"]
+mod parsers;
+
+use h402_watch::chain::evm::wire::{Quantity, RpcBlock, RpcReceipt, RpcTx, Wei};
+use h402_watch_proto::v1;
+use proptest::prelude::*;
+use prost::Message as _;
+
+const BLOCK: &str = r#"{"hash":"0x1111111111111111111111111111111111111111111111111111111111111111","parentHash":"0x2222222222222222222222222222222222222222222222222222222222222222","number":"0x10","timestamp":"0x65","transactions":["0x3333333333333333333333333333333333333333333333333333333333333333"]}"#;
+const RECEIPTS: &str = r#"[{"transactionHash":"0x3333333333333333333333333333333333333333333333333333333333333333","transactionIndex":"0x0","blockHash":"0x1111111111111111111111111111111111111111111111111111111111111111","from":"0x00000000000000000000000000000000000000aa","to":null,"status":"0x1","logs":[]}]"#;
+const FLAT: &str = r#"[{"type":"call","action":{"callType":"call","from":"0x00000000000000000000000000000000000000aa","to":"0x00000000000000000000000000000000000000bb","value":"0x5"},"traceAddress":[0],"transactionHash":"0x3333333333333333333333333333333333333333333333333333333333333333"}]"#;
+const FRAMES: &str = r#"[{"result":{"type":"CALL","from":"0x00000000000000000000000000000000000000aa","calls":[{"type":"CALL","from":"0x00000000000000000000000000000000000000aa","to":"0x00000000000000000000000000000000000000bb","value":"0x5"}]}}]"#;
+
+fn spec() -> v1::WatchSpec {
+    v1::WatchSpec {
+        network: "eip155:1".into(),
+        subject: Some(v1::watch_spec::Subject::Address(v1::AddressSubject {})),
+        terms: Some(v1::Terms {
+            pay_to: "0x00000000000000000000000000000000000000aa".into(),
+            amount: "1".into(),
+            depth: Some(v1::terms::Depth::DepthBlocks(1)),
+            deadline_ms: 1,
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// Good bytes, some of them changed.
+fn mutated(good: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
+    let length = good.len();
+    let changes = prop::collection::vec((0..length, any::<u8>()), 0..6);
+    (changes, 0..=length).prop_map(move |(changes, end)| {
+        let mut bytes = good.clone();
+        for (at, byte) in changes {
+            bytes[at] = byte;
+        }
+        if end > length / 2 {
+            bytes.truncate(end);
+        }
+        bytes
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        parsers::watch_spec(&bytes);
+        parsers::texts(&bytes);
+        parsers::node_answers(&bytes);
+        parsers::config(&bytes);
+    }
+
+    #[test]
+    fn requests_that_are_nearly_good(bytes in mutated(spec().encode_to_vec())) {
+        parsers::watch_spec(&bytes);
+    }
+
+    #[test]
+    fn answers_that_are_nearly_good(bytes in mutated([BLOCK, RECEIPTS, FLAT, FRAMES].join("\0").into_bytes())) {
+        parsers::node_answers(&bytes);
+    }
+
+    #[test]
+    fn configurations_that_are_nearly_good(
+        bytes in mutated(include_bytes!("../deploy/config.example.toml").to_vec())
+    ) {
+        parsers::config(&bytes);
+    }
+
+    #[test]
+    fn texts_that_are_nearly_good(text in "(0x)?[0-9a-fA-F]{0,66}|[0-9]{1,90}|-?[0-9.]{1,5}") {
+        parsers::texts(text.as_bytes());
+    }
+}
+
+/// Edge case 38: numbers with leading zeros, numbers that are too large, fields that are missing or spelled as `0x`,
+/// transactions of kinds that nobody has heard of.
+#[test]
+fn answers_are_read_tolerantly() {
+    let quantity = |text: &str| serde_json::from_str::<Quantity>(&format!("\"{text}\"")).map(|quantity| quantity.0);
+    assert_eq!(quantity("0x0010").expect("leading zeros"), 16);
+    assert_eq!(quantity("0x").expect("Tron's zero"), 0);
+    assert_eq!(quantity("0xffffffffffffffff").expect("the largest"), u64::MAX);
+    for wrong in ["0x10000000000000000", "16", "0xzz", "-0x1"] {
+        assert!(quantity(wrong).is_err(), "{wrong}");
+    }
+    assert!(serde_json::from_str::<Wei>(&format!("\"0x1{}\"", "0".repeat(64))).is_err(), "2^256");
+    let block: RpcBlock =
+        serde_json::from_str(&BLOCK.replace("{\"hash\"", "{\"stateRoot\":\"0x\",\"new\":1,\"hash\"")).expect("reads");
+    assert_eq!(block.number.0, 16);
+    // Tron: `0x` for what is not known yet.
+    let pending = r#"{"hash":"0x3333333333333333333333333333333333333333333333333333333333333333","blockHash":"0x","blockNumber":"0x","from":"0x00000000000000000000000000000000000000aa","to":"0x","value":"0x0","nonce":"0x0000000000000000","type":"0x7e"}"#;
+    let pending: RpcTx = serde_json::from_str(pending).expect("reads");
+    assert!(pending.block_hash.is_none() && pending.block_number.is_none() && pending.to.is_none());
+    let receipts: Vec<RpcReceipt> =
+        serde_json::from_str(&RECEIPTS.replace("\"status\":\"0x1\",", "\"type\":\"0x6a\",")).expect("reads");
+    assert!(receipts[0].status.is_none(), "no status is no success");
+}

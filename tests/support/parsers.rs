@@ -1,0 +1,62 @@
+//! Each parser that takes bytes from outside, as a function that must not panic whatever it is given. Fuzz targets and tests
+//! share these.
+
+use h402_watch::api::request_of;
+use h402_watch::chain::evm::wire::{FlatTrace, RpcBlock, RpcLog, RpcReceipt, RpcTx, TxTrace};
+use h402_watch::chain::evm::{Fetched, SPELLING, check_receipts, from_flat, from_frames};
+use h402_watch::config::Config;
+use h402_watch_proto::v1;
+use prost::Message as _;
+
+/// A request from a caller: protobuf, then the schema's rules, then the chain's.
+pub fn watch_spec(bytes: &[u8]) {
+    let Ok(spec) = v1::WatchSpec::decode(bytes) else { return };
+    let Ok(mut request) = request_of(spec) else { return };
+    if (SPELLING.request)(&mut request).is_ok() {
+        // What was spelled once is spelled the same again.
+        let once = request.clone();
+        assert!((SPELLING.request)(&mut request).is_ok());
+        assert_eq!(once, request);
+        let _ = h402_watch_engine::watch_id(&request);
+    }
+}
+
+/// Texts that name things.
+pub fn texts(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(amount) = text.parse::<h402_watch_engine::amount::Amount>() {
+        assert_eq!(amount.to_string(), text, "an amount has one spelling");
+    }
+    let _ = (SPELLING.asset)(text);
+    if let Ok(address) = (SPELLING.address)(text) {
+        assert_eq!((SPELLING.address)(address.as_str()), Ok(address.clone()));
+    }
+}
+
+/// What nodes answer: a block, its receipts and its traces, separated by zero bytes.
+pub fn node_answers(bytes: &[u8]) {
+    let mut parts = bytes.split(|byte| *byte == 0);
+    let mut next = || parts.next().unwrap_or_default();
+    let (block, receipts, flat, frames) = (next(), next(), next(), next());
+    let _ = serde_json::from_slice::<RpcTx>(block);
+    let _ = serde_json::from_slice::<RpcReceipt>(block);
+    let _ = serde_json::from_slice::<Vec<RpcLog>>(block);
+    let Ok(raw) = serde_json::from_slice::<Box<serde_json::value::RawValue>>(block) else { return };
+    let Ok(block) = serde_json::from_str::<RpcBlock>(raw.get()) else { return };
+    let block = Fetched { block, raw };
+    if let Ok(receipts) = serde_json::from_slice::<Box<serde_json::value::RawValue>>(receipts) {
+        let _ = check_receipts(&receipts, &block);
+    }
+    if let Ok(traces) = serde_json::from_slice::<Vec<FlatTrace>>(flat) {
+        let _ = from_flat(&block, traces);
+    }
+    if let Ok(traces) = serde_json::from_slice::<Vec<TxTrace>>(frames) {
+        let _ = from_frames(&block, traces);
+    }
+}
+
+/// A configuration file.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let _ = Config::parse(text, "fuzz", &[]);
+}
