@@ -260,6 +260,37 @@ async fn a_transaction_that_only_one_node_knows_is_seen() {
     client.until(&id, "seen").await;
 }
 
+/// A node that is behind says "pending" of what was mined long since; that must not be taken for the truth.
+#[tokio::test]
+async fn a_node_that_is_behind_is_not_believed_about_a_transaction() {
+    let (anvil, proxy, _service, mut client) = two_endpoints(1).await;
+    let hash = anvil.pay(&shop(1), 100).await;
+    anvil.mine(3).await;
+    client.head(anvil.height().await).await;
+    proxy.behave(|method, _, mut result| match method {
+        "eth_getTransactionByHash" => {
+            result["blockHash"] = Value::Null;
+            result["blockNumber"] = Value::Null;
+            Reply::Result(result)
+        }
+        "eth_getBlockTransactionCountByHash" => Reply::Result(Value::Null),
+        _ => Reply::Result(result),
+    });
+    let id = client.create(spec(tx(&hash), &shop(1), 100, 2)).await;
+    assert_eq!(client.until(&id, "settled:success").await, ["included", "settled:success"]);
+}
+
+/// A node that offers traces and never gives one does not bring the network to a halt.
+#[tokio::test]
+async fn a_node_that_can_not_trace_after_all_is_done_without() {
+    let (anvil, proxy, _service, mut client) = one_endpoint().await;
+    proxy.behave(|method, _, result| match method {
+        "trace_block" | "debug_traceBlockByHash" => Reply::Error(-32000, "missing trie node"),
+        _ => Reply::Result(result),
+    });
+    pay_and_settle(&anvil, &mut client).await;
+}
+
 /// Edge case 19: an endpoint that is stuck, and one that claims a tip beyond all reason.
 #[tokio::test]
 async fn stuck_and_boastful_endpoints_are_passed_over() {

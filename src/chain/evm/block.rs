@@ -142,11 +142,24 @@ pub struct Blocks {
     order: VecDeque<(B256, usize)>,
     cached_txs: usize,
     roots: Roots,
+    transaction_roots: Roots,
+    /// How often in a row no endpoint that offers traces had one.
+    untraced: u32,
+    /// How often in a row receipts and traces could not be had together.
+    prefetch_failures: u32,
 }
 
 impl Blocks {
     pub fn new() -> Self {
-        Self { cache: HashMap::new(), order: VecDeque::new(), cached_txs: 0, roots: Roots::Untried }
+        Self {
+            cache: HashMap::new(),
+            order: VecDeque::new(),
+            cached_txs: 0,
+            roots: Roots::Untried,
+            transaction_roots: Roots::Untried,
+            untraced: 0,
+            prefetch_failures: 0,
+        }
     }
 
     fn parts(&mut self, block: &Fetched) -> &mut Parts {
@@ -259,7 +272,8 @@ impl Blocks {
     /// What can't be had so is left to [`Blocks::receipts`] and [`Blocks::internal`].
     pub async fn prefetch(&mut self, pool: &Pool, block: &Fetched) {
         let parts = self.parts(block);
-        if parts.receipts.is_some() || parts.internal.is_some() || self.roots != Roots::Match {
+        let known = parts.receipts.is_some() || parts.internal.is_some();
+        if known || self.roots != Roots::Match || self.prefetch_failures >= PREFETCH_FAILURES_MAX {
             return;
         }
         let height = format!("{:#x}", block.block.number.0);
@@ -276,7 +290,9 @@ impl Blocks {
             };
             Ok(Some((txs, traced)))
         };
-        if let Answer::Found(_, (txs, traced)) = pool.first(0, &calls, read).await {
+        let answer = pool.first(0, &calls, read).await;
+        self.prefetch_failures = if let Answer::Failed(_) = answer { self.prefetch_failures + 1 } else { 0 };
+        if let Answer::Found(_, (txs, traced)) = answer {
             let parts = self.parts(block);
             parts.receipts = Some(Arc::new(Receipts { txs, verification: Verification::Trie }));
             parts.internal = traced.map(Arc::new);
@@ -288,7 +304,7 @@ impl Blocks {
         if let Some(bodies) = &self.parts(block).bodies {
             return Ok(Arc::clone(bodies));
         }
-        let strict = self.roots == Roots::Match;
+        let strict = self.transaction_roots == Roots::Match;
         let calls = [("eth_getBlockByHash", json!([block.block.hash, true]))];
         let read = |endpoint: &Endpoint, answers: Answers| {
             let Some(raw) = value(answers)? else { return Ok(None) };
@@ -299,13 +315,17 @@ impl Blocks {
                 return Err(blame(endpoint, "other transactions than the block's"));
             }
             match (transactions_match(block, &raw), strict) {
-                (Some(true), _) => Ok(Some((full.transactions, Verification::Trie))),
-                (Some(false), true) => Err(blame(endpoint, "transactions that don't match the block's root")),
+                (true, _) => Ok(Some((full.transactions, Verification::Trie))),
+                (false, true) => Err(blame(endpoint, "transactions that don't match the block's root")),
                 // A kind of transaction that can't be encoded here, or a chain that hashes otherwise.
-                _ => Ok(Some((full.transactions, Verification::Endpoint))),
+                (false, false) => Ok(Some((full.transactions, Verification::Endpoint))),
             }
         };
         let (txs, verification) = pool.first(0, &calls, read).await.found("the block's transactions")?;
+        if self.transaction_roots == Roots::Untried {
+            let matches = verification == Verification::Trie;
+            self.transaction_roots = if matches { Roots::Match } else { Roots::Differ };
+        }
         let body = |tx: RpcTx| Body { value: tx.value.0, nonce: tx.nonce.0, calls: !tx.input.is_empty() };
         let txs = txs.into_iter().map(body).collect();
         let bodies = Arc::new(Bodies { txs, verification });
@@ -336,12 +356,13 @@ impl Blocks {
                 let traced = if calls[0].0 == "trace_block" {
                     from_flat(block, endpoint.read(&raw)?)
                 } else {
-                    from_frames(block, endpoint.read(&raw)?)
+                    from_frames(block, read_deep(&raw).map_err(CallError::Endpoint)?)
                 };
                 traced.map(Some).ok_or_else(|| blame(endpoint, "a trace of another block"))
             };
             match pool.first(0, calls, read).await {
                 Answer::Found(_, internal) => {
+                    self.untraced = 0;
                     let internal = Arc::new(internal);
                     self.parts(block).internal = Some(Arc::clone(&internal));
                     return Ok(Some(internal));
@@ -349,12 +370,48 @@ impl Blocks {
                 other => failure = other.found("the block's trace").err(),
             }
         }
+        let methods = ["trace_block", "debug_traceBlockByHash"];
         let offered = |method| (0..pool.len()).any(|index| pool.at(index).offers(method));
-        match failure {
-            Some(error) if offered("trace_block") || offered("debug_traceBlockByHash") => Err(error),
-            _ => Ok(None),
+        let Some(error) = failure.filter(|_| methods.into_iter().any(offered)) else { return Ok(None) };
+        self.untraced += 1;
+        if self.untraced < UNTRACED_MAX {
+            return Err(error);
+        }
+        // Nodes that say they trace, and don't: going without traces for good is better than standing still.
+        self.untraced = 0;
+        tracing::warn!(error, "no endpoint traces: payments that contracts make are looked for by balance from now on");
+        for index in 0..pool.len() {
+            methods.into_iter().for_each(|method| pool.at(index).refuse(method));
+        }
+        Ok(None)
+    }
+}
+
+/// Failures in a row after which receipts and traces are no longer asked for together.
+const PREFETCH_FAILURES_MAX: u32 = 3;
+
+/// Tries to trace a block after which traces are given up.
+const UNTRACED_MAX: u32 = 8;
+
+/// Reads JSON that may be nested as deeply as the EVM allows calls (1,024, two levels each), which is more than
+/// `serde_json` does by itself.
+fn read_deep<T: serde::de::DeserializeOwned>(raw: &RawValue) -> Result<T, String> {
+    const DEPTH_MAX: usize = 2 * 1024 + 64;
+    let mut depth = 0_usize;
+    for byte in raw.get().bytes() {
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH_MAX {
+            return Err("an answer that is nested too deeply".into());
         }
     }
+    let mut deserializer = serde_json::Deserializer::from_str(raw.get());
+    deserializer.disable_recursion_limit();
+    let deserializer = serde_stacker::Deserializer::new(&mut deserializer);
+    T::deserialize(deserializer).map_err(|error| format!("an answer that can't be read: {error}"))
 }
 
 /// Calls of one batch that every provider accepts (research/evm.md §6: Tron takes 100).
@@ -468,18 +525,18 @@ fn receipts_match(block: &Fetched, raw: &RawValue) -> bool {
     calculate_receipt_root(&encoded) == header.inner.receipts_root
 }
 
-/// Whether transactions have the root that the header names; `None` where that can't be told.
-fn transactions_match(block: &Fetched, raw: &RawValue) -> Option<bool> {
+/// Whether transactions have the root that the header names.
+fn transactions_match(block: &Fetched, raw: &RawValue) -> bool {
     #[derive(Deserialize)]
     struct Transactions {
         transactions: Vec<alloy_rpc_types_eth::Transaction>,
     }
-    let header = verified_header(block)?;
-    let full: Transactions = serde_json::from_str(raw.get()).ok()?;
+    let Some(header) = verified_header(block) else { return false };
+    let Ok(full) = serde_json::from_str::<Transactions>(raw.get()) else { return false };
     let txs: Vec<TxEnvelope> = full.transactions.into_iter().map(|tx| tx.inner.into_inner()).collect();
     let hashes_match =
         txs.iter().zip(&block.block.transactions).all(|(tx, hash)| keccak256(tx.encoded_2718()) == *hash);
-    Some(hashes_match && calculate_transaction_root(&txs) == header.inner.transactions_root)
+    hashes_match && calculate_transaction_root(&txs) == header.inner.transactions_root
 }
 
 /// Collects movements per transaction; the order of the calls gives each its index.
@@ -502,17 +559,24 @@ impl Movements {
 pub fn from_flat(block: &Fetched, traces: Vec<FlatTrace>) -> Option<Vec<Vec<InternalTransfer>>> {
     let positions: HashMap<_, _> = block.block.transactions.iter().zip(0_usize..).collect();
     let mut movements = Movements { by_tx: vec![Vec::new(); positions.len()] };
-    let mut failed: Vec<(B256, Vec<u32>)> = Vec::new();
+    // Calls of the current transaction that failed; the traces of one stand together.
+    let (mut current, mut failed) = (None, Vec::<Vec<u32>>::new());
     for trace in traces {
         let Some(hash) = trace.transaction_hash else { continue };
+        if current.replace(hash) != Some(hash) {
+            failed.clear();
+        }
         if trace.block_hash.is_some_and(|of| of != block.block.hash) {
             return None;
         }
         let &position = positions.get(&hash)?;
         // What a failed call did, and what those did that it made, was undone.
-        let undone = failed.iter().any(|(tx, call)| *tx == hash && trace.trace_address.starts_with(call));
+        let undone = failed.iter().any(|call| trace.trace_address.starts_with(call));
         if trace.error.is_some() {
-            failed.push((hash, trace.trace_address));
+            // One within another failed call says nothing new.
+            if !undone {
+                failed.push(trace.trace_address);
+            }
             continue;
         }
         // The outermost call is the transaction's own value.
@@ -575,5 +639,52 @@ fn walk(movements: &mut Movements, position: usize, call: &CallFrame) {
     }
     for inner in &call.calls {
         walk(movements, position, inner);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nested(depth: usize) -> Box<RawValue> {
+        let frame = r#"{"type":"CALL","from":"0x00000000000000000000000000000000000000aa","calls":["#;
+        let text = format!("[{{\"result\":{}{}}}]", frame.repeat(depth), "]}".repeat(depth));
+        RawValue::from_string(text).expect("JSON")
+    }
+
+    #[test]
+    fn traces_may_be_as_deep_as_calls_and_no_deeper() {
+        assert_eq!(read_deep::<Vec<TxTrace>>(&nested(1024)).expect("the EVM's own limit").len(), 1);
+        assert!(read_deep::<Vec<TxTrace>>(&nested(5000)).is_err());
+    }
+
+    #[test]
+    fn what_a_failed_call_did_was_undone_with_all_that_it_made() {
+        let hash = B256::repeat_byte(3);
+        let block: super::super::wire::RpcBlock = serde_json::from_value(json!({
+            "hash": B256::repeat_byte(1), "parentHash": B256::repeat_byte(2), "number": "0x1", "timestamp": "0x1",
+            "transactions": [hash],
+        }))
+        .expect("a block");
+        let raw = RawValue::from_string("{}".into()).expect("JSON");
+        let call = |address: &[u32], error: Option<&str>| {
+            json!({
+                "type": "call", "transactionHash": hash, "traceAddress": address, "error": error,
+                "action": {
+                    "callType": "call", "from": Address::repeat_byte(0xaa), "to": Address::repeat_byte(0xbb), "value": "0x5",
+                },
+            })
+        };
+        let traces = json!([
+            call(&[], None),
+            call(&[0], Some("Reverted")),
+            call(&[0, 0], None),
+            call(&[1], None),
+            call(&[1, 0], None),
+        ]);
+        let traces = serde_json::from_value(traces).expect("traces");
+        let moved = from_flat(&Fetched { block, raw }, traces).expect("of this block");
+        assert_eq!(moved[0].len(), 2, "{moved:?}");
+        assert_eq!(moved[0][1].index, INTERNAL_BASE + 1);
     }
 }

@@ -29,6 +29,9 @@ const REST_MAX: Duration = Duration::from_secs(30);
 /// How long an endpoint of another chain rests.
 const QUARANTINE: Duration = Duration::from_secs(60);
 
+/// Methods that can be done without; what a node says of the others is never "not offered".
+const OPTIONAL: [&str; 3] = ["eth_getBlockReceipts", "trace_block", "debug_traceBlockByHash"];
+
 /// Why a call gave nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
@@ -161,6 +164,12 @@ impl Endpoint {
         self.state().requests += 1;
         let answers = tokio::time::timeout(TIME_LIMIT, self.send(calls)).await;
         let answers = answers.map_err(|_| self.failed(format!("no answer within {} s", TIME_LIMIT.as_secs())))?;
+        if let ([Err(RpcError::Transport(TransportErrorKind::HttpError(error)))], [_, _, ..]) = (&answers[..], calls)
+            && matches!(error.status, 403 | 405)
+        {
+            // One of the calls is forbidden; which, shows when they are sent one by one.
+            return Err(CallError::Unsupported(format!("HTTP {} for several calls at once", error.status)));
+        }
         let mut read = Vec::with_capacity(answers.len());
         for (answer, (method, _)) in answers.into_iter().zip(calls) {
             match answer.map_err(|error| self.classify(error, method)) {
@@ -203,8 +212,10 @@ impl Endpoint {
                 let (code, message) = (payload.code, payload.message.into_owned());
                 let lowered = message.to_ascii_lowercase();
                 // -32601 is JSON-RPC's "method not found"; others say it in words.
-                if code == -32601 || lowered.contains("not supported") || lowered.contains("not available") {
-                    self.state().unsupported.push(method);
+                let words = ["not supported", "not available", "not enabled", "disabled", "does not exist"];
+                let missing = code == -32601 || words.iter().any(|words| lowered.contains(words));
+                if missing && OPTIONAL.contains(&method) {
+                    self.refuse(method);
                     return CallError::Unsupported(message);
                 }
                 // -32005 is EIP-1474's "limit exceeded".
@@ -219,13 +230,24 @@ impl Endpoint {
                 self.fail(what.clone(), Some(retry_after.min(10 * REST_MAX)));
                 CallError::Endpoint(what)
             }
-            RpcError::Transport(TransportErrorKind::HttpError(error)) if error.status == 403 || error.status == 405 => {
+            RpcError::Transport(TransportErrorKind::HttpError(error))
+                if OPTIONAL.contains(&method) && (error.status == 403 || error.status == 405) =>
+            {
                 // Public endpoints forbid single methods so; the others go on working.
-                self.state().unsupported.push(method);
+                self.refuse(method);
                 CallError::Unsupported(format!("HTTP {}", error.status))
             }
             RpcError::Transport(TransportErrorKind::HttpError(error)) => self.failed(format!("HTTP {}", error.status)),
             other => self.failed(other.to_string()),
+        }
+    }
+
+    /// It does not offer a method, now or as far as can be told.
+    pub fn refuse(&self, method: &'static str) {
+        let mut state = self.state();
+        if !state.unsupported.contains(&method) {
+            tracing::info!(endpoint = self.settings.name, method, "endpoint does not offer a method");
+            state.unsupported.push(method);
         }
     }
 

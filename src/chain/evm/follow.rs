@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::balance::Balances;
 use super::block::Blocks;
-use super::endpoint::{CallError, Endpoint};
+use super::endpoint::{Call, CallError, Endpoint};
 use super::facts::{self, Hit, Matcher};
 use super::mirror::{Link, Mirror, Tip};
 use super::pool::{Answer, Answers, Fetched, Pool, RETRY};
@@ -122,10 +122,13 @@ impl Follower {
         let mailbox = Arc::clone(&self.mailbox);
         let mut next_poll = Instant::now();
         loop {
-            let mut poll = false;
+            let (mut poll, mut answer) = (false, false);
             tokio::select! {
+                // Polls come first: a flood of hints must not hold them back.
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
+                () = tokio::time::sleep_until(next_poll) => poll = true,
+                () = mailbox.posted() => answer = true,
                 Some(hint) = hints.next() => match hint {
                     Hint::Up => self.ws_up = true,
                     Hint::Down => self.ws_up = false,
@@ -135,8 +138,6 @@ impl Follower {
                     }
                     Hint::Pending(hash) => self.hear(hash).await?,
                 },
-                () = tokio::time::sleep_until(next_poll) => poll = true,
-                () = mailbox.posted() => {}
             }
             if poll {
                 let work = self.poll();
@@ -152,11 +153,13 @@ impl Follower {
                     hints = wake::hints(urls.clone());
                 }
             }
-            let work = self.answer();
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return Ok(()),
-                done = work => done?,
+            if poll || answer {
+                let work = self.answer();
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => return Ok(()),
+                    done = work => done?,
+                }
             }
         }
     }
@@ -500,20 +503,49 @@ impl Follower {
             }
             Ok(Some(blocks))
         };
-        let Answer::Found(_, blocks) = self.pool.first(self.preferred, &calls, read).await else { return Ok(()) };
+        let answers = self.tagged_blocks(&calls, read).await;
+        if answers.len() < self.settings.quorum {
+            return Ok(());
+        }
         self.finality_at = Some(head);
-        for (tag, block) in tags.into_iter().zip(blocks) {
-            let Some(link) = block.as_ref().map(Link::from) else { continue };
+        for (i, tag) in tags.into_iter().enumerate() {
             let bottom = self.mirror.bottom().map_or(0, |bottom| bottom.height);
-            if link.height >= bottom && !self.mirror.holds(link.height, link.hash) {
-                continue;
-            }
+            let ours = |link: &Link| link.height < bottom || self.mirror.holds(link.height, link.hash);
+            let links = answers.iter().filter_map(|blocks| blocks[i].as_ref().map(Link::from));
+            let mut links: Vec<_> = links.filter(ours).collect();
+            // With a quorum of n, what n endpoints call so.
+            links.sort_by_key(|link| std::cmp::Reverse(link.height));
+            let Some(link) = links.get(self.settings.quorum - 1) else { continue };
             if tag == Tag::Finalized {
                 self.mirror.finalize(link.height);
             }
             self.reports.observe(Observation::Finality { tag, block: link.block_ref() }).await?;
         }
         Ok(())
+    }
+
+    /// The blocks that endpoints give their tags to: of one of them, or of all where a quorum is asked for.
+    async fn tagged_blocks(
+        &self,
+        calls: &[Call],
+        read: impl Fn(&Endpoint, Answers) -> Result<Option<Vec<Option<RpcBlock>>>, CallError>,
+    ) -> Vec<Vec<Option<RpcBlock>>> {
+        if self.settings.quorum < 2 {
+            return match self.pool.first(self.preferred, calls, read).await {
+                Answer::Found(_, blocks) => vec![blocks],
+                _ => Vec::new(),
+            };
+        }
+        let mut all = Vec::new();
+        for index in 0..self.pool.len() {
+            if self.pool.is_usable(index).await
+                && let Ok(answers) = self.pool.at(index).batch(calls).await
+                && let Ok(Some(blocks)) = read(self.pool.at(index), answers)
+            {
+                all.push(blocks);
+            }
+        }
+        all
     }
 
     async fn report_health(&mut self) -> Result<(), Stopping> {

@@ -157,8 +157,10 @@ impl Follower {
             // One that does not have our head may not have the transaction's block either.
             knew_head |= knows;
             for (hash, tx) in missing.into_iter().zip(txs) {
-                if let Some(tx) = tx.filter(|tx| tx.hash == hash) {
-                    let place = self.place_of(tx, &head).await;
+                let Some(tx) = tx.filter(|tx| tx.hash == hash) else { continue };
+                let place = self.place_of(tx, &head).await;
+                // "Pending", from a node that is behind, may have been mined long since.
+                if knows || matches!(place, Whereabouts::Block(_)) {
                     found.insert(hash, place);
                 }
             }
