@@ -205,6 +205,10 @@ pub struct Network {
     /// How many endpoints must have a block before it counts. 1 trusts whichever answers.
     #[serde(default = "one")]
     pub quorum: usize,
+    /// Whether hashes and roots are recomputed, and what doesn't match is refused. Chains where they never match are known by
+    /// that; false is for one that changed how it hashes.
+    #[serde(default = "yes")]
+    pub recompute: bool,
     /// Its endpoints, the preferred one first.
     #[serde(rename = "endpoint", default)]
     pub endpoints: Vec<Endpoint>,
@@ -220,6 +224,10 @@ fn look_back() -> u32 {
 
 fn day() -> u64 {
     DAY_MS
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn one() -> usize {

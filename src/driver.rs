@@ -343,8 +343,8 @@ impl Driver {
         let (mut commands, mut reports) = (Vec::with_capacity(BATCH_MAX), Vec::with_capacity(REPORTS_MAX));
         loop {
             if !self.engine.has_timeouts() {
+                // In no fixed order: what is to be forgotten must not hold up what is to be done.
                 tokio::select! {
-                    biased;
                     () = shutdown.cancelled() => break,
                     _ = prune.tick() => {
                         if self.prune()? {

@@ -146,6 +146,7 @@ fn settings(network: &Network, clock: &Arc<dyn Clock>) -> Settings {
         tags: network.tags(),
         internal_transfers: network.internal_transfers,
         quorum: network.quorum,
+        recompute: network.recompute,
         endpoints: network.endpoint_settings(),
         clock: Arc::clone(clock),
     }

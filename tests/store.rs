@@ -407,6 +407,52 @@ fn a_killed_process_loses_nothing_that_was_acknowledged_and_leaves_nothing_half(
     });
 }
 
+/// The largest file of a store is the one that is appended to.
+fn appended_file(path: &Path) -> std::path::PathBuf {
+    let mut folders = vec![path.to_owned()];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push((std::fs::metadata(&path).expect("a file").len(), path));
+            }
+        }
+    }
+    found.into_iter().max().expect("files").1
+}
+
+/// A torn or overwritten end of the file: the store opens with whole commits only, or says that it can't.
+#[test]
+fn a_damaged_tail_is_cut_or_refused() {
+    for damage in [3_usize, 40, 400] {
+        both(|engine, path| {
+            let store = open(engine, path);
+            for n in 0..30 {
+                let made = watch(n, &format!("tx-{n}"));
+                let events = vec![event(2 * n + 1, &made, 1), event(2 * n + 2, &made, 2)];
+                let claims = vec![claim(&made, &format!("tx-{n}"))];
+                let changes = Changes { watches: vec![made], claims, events, ..Changes::default() };
+                store.commit(NOW, &changes).expect("commits");
+            }
+            drop(store);
+            let file = appended_file(path);
+            let mut bytes = std::fs::read(&file).expect("reads");
+            let end = bytes.iter().rposition(|byte| *byte != 0).expect("not empty") + 1;
+            bytes.truncate(end.saturating_sub(damage));
+            std::fs::write(&file, bytes).expect("writes");
+            let Ok(store) = Store::open(engine, path) else { return };
+            let Ok(snapshot) = store.snapshot() else { return };
+            let whole = snapshot.watches.len() as u64;
+            assert_eq!(store.newest_sequence(), 2 * whole, "{engine:?} {damage}");
+            assert_eq!(store.events(0, usize::MAX).expect("reads").len() as u64, 2 * whole);
+            assert_eq!(snapshot.claims.len() as u64, whole);
+        });
+    }
+}
+
 #[test]
 fn reads_from_other_threads_see_whole_commits() {
     both(|engine, path| {

@@ -76,10 +76,10 @@ pub struct EndpointSettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InternalTransfers {
-    /// By trace where an endpoint offers it, else by balance.
+    /// By trace, where an endpoint offers it.
     #[default]
     Auto,
-    /// From the node's trace of each block, while native coin is watched.
+    /// By trace, and not at all without.
     Trace,
     /// From the difference of balances of watched addresses, in turn.
     Balance,
@@ -106,6 +106,8 @@ pub struct Settings {
     pub internal_transfers: InternalTransfers,
     /// How many endpoints must have a block before it counts.
     pub quorum: usize,
+    /// Whether what can be recomputed from a block's header is.
+    pub recompute: bool,
     /// Its endpoints, the preferred one first.
     pub endpoints: Vec<EndpointSettings>,
     /// What time it is.

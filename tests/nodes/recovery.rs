@@ -25,6 +25,18 @@ impl Random {
     }
 }
 
+/// Says the seed when the test fails.
+struct OnFailure(u64);
+
+impl Drop for OnFailure {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            use std::io::Write as _;
+            let _ = writeln!(std::io::stderr(), "run it again with H402_SEED={}", self.0);
+        }
+    }
+}
+
 #[tokio::test]
 async fn kill_9_thirty_times_under_load_fjall() {
     kill_under_load("fjall", 30).await;
@@ -38,9 +50,8 @@ async fn kill_9_ten_times_under_load_sled() {
 async fn kill_under_load(engine: &'static str, rounds: u64) {
     let seed = std::env::var("H402_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| crate::support::client::now_ms() | 1);
-    // Shown when the test fails.
-    eprintln!("H402_SEED={seed}");
     let mut random = Random(seed);
+    let _told = OnFailure(seed);
     let anvil = Anvil::manual().await;
     anvil.mine(3).await;
     let start_ms = quantity(&anvil.block("latest").await["timestamp"]) * 1000;

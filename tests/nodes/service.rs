@@ -393,3 +393,44 @@ async fn metrics_tell_heads_watches_and_commits() {
         assert!(metrics.contains(line), "{line} in\n{metrics}");
     }
 }
+
+/// The command line, word for word as in the README.
+#[tokio::test]
+async fn the_command_line_follows_a_payment_and_writes_its_artefacts() {
+    let (anvil, service, mut client) = world().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |arguments: Vec<String>| {
+        let server = service.grpc();
+        tokio::task::spawn_blocking(move || {
+            std::process::Command::new(BINARY).args(arguments).args(["--server", &server]).output().expect("runs")
+        })
+    };
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let watch = words(&format!("watch address --network dev --pay-to {} --amount 1.5 --decimals 2 --depth 2", shop(1)));
+    let watching = run(watch);
+    loop {
+        let watches = client.inner.list_watches(v1::ListWatchesRequest::default()).await.expect("lists").into_inner();
+        if !watches.watches.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    anvil.pay(&shop(1), 150).await;
+    anvil.mine(2).await;
+    let output = watching.await.expect("joins");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let id = said.lines().next().and_then(|line| line.strip_prefix("watch ")).expect("its name").to_owned();
+    let out = folder.path().display().to_string();
+    let written = run(vec!["receipts".into(), id, "--out".into(), out]).await.expect("joins");
+    assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+    let settled = std::fs::read(folder.path().join("settled.json")).expect("written");
+    let settled: serde_json::Value = serde_json::from_slice(&settled).expect("JSON");
+    assert_eq!((settled["outcome"].as_str(), settled["received"].as_str()), (Some("success"), Some("150")));
+    let short = words(&format!("watch address --network dev --pay-to {} --amount 1 --deadline-s 1", shop(2)));
+    assert_eq!(run(short).await.expect("joins").status.code(), Some(2), "another outcome than success");
+    let wrong = words(&format!("watch address --network nowhere --pay-to {} --amount 1", shop(2)));
+    let refused = run(wrong).await.expect("joins");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("watch.network: expected one of"));
+}

@@ -1,23 +1,23 @@
-//! Payments that contracts make in the native coin leave no log. Where no endpoint traces, they show as balances that grew
-//! by more than transactions explain (research/evm.md §2.6).
+//! Payments that contracts make in the native coin leave no log. Where no endpoint traces, and the configuration says so, they
+//! are found as balances that grew by more than transactions explain (research/evm.md §2.6).
 //!
 //! One request every few blocks, for some of the watched addresses in turn. What one block's balance does not explain is
-//! reported as a transfer of that block, by balance. Coin that leaves an address in the same block in other ways than its own
-//! transactions hides as much of what came; where that matters, an endpoint that traces is needed.
+//! reported as a transfer of that block, by balance. It is a net, not a ledger: coin that leaves an address in other ways than
+//! its own transactions hides as much of what came; what a validator is paid counts as received; and the probe runs after the
+//! block, so that what comes in the last blocks before a deadline may be told as late. Where that matters, an endpoint that
+//! traces is needed.
 
 use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, B256, U256};
-use h402_watch_engine::changes::LookUp;
 use h402_watch_engine::id::AssetId;
 use h402_watch_engine::input::{Execution, Observation};
 use serde_json::json;
 
-use super::block::BATCH_MAX;
 use super::endpoint::{Call, Endpoint};
 use super::facts;
+use super::fetch::BATCH_MAX;
 use super::follow::Follower;
-use super::lookup::is_native;
 use super::mirror::Link;
 use super::pool::Answers;
 use super::text;
@@ -37,28 +37,7 @@ pub(super) struct Balances {
 
 impl Follower {
     fn probes(&self) -> bool {
-        let offered = |method| (0..self.pool.len()).any(|index| self.pool.at(index).offers(method));
-        match self.settings.internal_transfers {
-            InternalTransfers::Balance => true,
-            InternalTransfers::Auto => !offered("trace_block") && !offered("debug_traceBlockByHash"),
-            InternalTransfers::Trace | InternalTransfers::Off => false,
-        }
-    }
-
-    /// Notes the balances that new watches start from.
-    pub(super) async fn baseline(&mut self, look_ups: &[&LookUp]) {
-        let Some(head) = self.mirror.head().copied().filter(|_| self.probes()) else { return };
-        let native = look_ups.iter().filter(|look_up| is_native(look_up));
-        let addresses: Vec<_> =
-            native.filter_map(|look_up| text::parse_address(look_up.pay_to.as_str()).ok()).collect();
-        for batch in addresses.chunks(BATCH_MAX) {
-            let at: Vec<_> = batch.iter().map(|address| (*address, head.hash)).collect();
-            if let Ok(balances) = self.balances_at(&at).await {
-                for (address, balance) in batch.iter().zip(balances) {
-                    self.balances.known.entry(*address).or_insert((head.height, head.hash, balance));
-                }
-            }
-        }
+        self.settings.internal_transfers == InternalTransfers::Balance
     }
 
     /// Looks at the next few balances, now and then.
@@ -74,12 +53,20 @@ impl Follower {
         let at: Vec<_> = watched.iter().map(|address| (*address, head.hash)).collect();
         let Ok(balances) = self.balances_at(&at).await else { return Ok(()) };
         self.balances.probed = head.height;
+        let Some(bottom) = self.mirror.bottom().copied() else { return Ok(()) };
         for (address, balance) in watched.into_iter().zip(balances) {
             let before = self.balances.known.get(&address).copied();
-            let Some((height, hash, known)) = before.filter(|(height, hash, _)| self.mirror.holds(*height, *hash))
-            else {
-                self.balances.known.insert(address, (head.height, head.hash, balance));
-                continue;
+            let before = before.filter(|(height, hash, _)| self.mirror.holds(*height, *hash));
+            // After a start, a reorg, or for a new watch: from the lowest block that is kept. What was told before is told
+            // again, in the same words.
+            let (height, hash, known) = match before {
+                Some(before) => before,
+                None => {
+                    match self.balances_at(&[(address, bottom.hash)]).await.map(|balances| balances.first().copied()) {
+                        Ok(Some(known)) => (bottom.height, bottom.hash, known),
+                        _ => continue,
+                    }
+                }
             };
             if balance == known || self.explain(address, height, hash, &head).await? {
                 self.balances.known.insert(address, (head.height, head.hash, balance));
@@ -162,6 +149,10 @@ impl Follower {
             let balances = answers.into_iter().map(|answer| endpoint.read::<Wei>(&answer?));
             balances.map(|balance| balance.map(|wei| wei.0)).collect::<Result<Vec<_>, _>>().map(Some)
         };
+        if self.settings.quorum > 1 {
+            let (balances, ..) = self.pool.agreed(self.settings.quorum, &calls, read).await?;
+            return Ok(balances);
+        }
         self.pool.first(0, &calls, read).await.found("balances")
     }
 }

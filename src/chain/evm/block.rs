@@ -1,22 +1,13 @@
-//! What a block holds: receipts, bodies of transactions, calls inside them; each checked before it is believed.
+//! What nodes answer about a block, as what moved in it: receipts, and calls inside transactions.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::collections::HashMap;
 
-use alloy_consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
-use alloy_consensus::{ReceiptEnvelope, TxEnvelope};
-use alloy_eips::eip2718::Encodable2718;
-use alloy_primitives::{Address, B256, U256, b256, keccak256};
-use alloy_rpc_types_eth::{Header, TransactionReceipt};
-use h402_watch_engine::input::{Execution, Verification};
-use serde::Deserialize;
-use serde_json::json;
+use alloy_primitives::{Address, B256, U256, b256};
+use h402_watch_engine::input::Execution;
 use serde_json::value::RawValue;
 
-use super::endpoint::{CallError, Endpoint};
-use super::mirror::Link;
-use super::pool::{Answer, Answers, Fetched, Pool, blame};
-use super::wire::{CallFrame, FlatTrace, RpcLog, RpcReceipt, RpcTx, TxTrace};
+use super::pool::Fetched;
+use super::wire::{CallFrame, FlatTrace, RpcLog, RpcReceipt, TxTrace};
 
 /// `Transfer(address,address,uint256)` of ERC-20.
 pub const TRANSFER: B256 = b256!("ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef");
@@ -28,8 +19,6 @@ pub const AUTHORIZATION_CANCELED: B256 = b256!("1cdd46ff242716cdaa72d159d339a485
 /// The first index of a call inside a transaction; below are its value (0) and its log entries (1 + place).
 pub const INTERNAL_BASE: u32 = 0x8000_0000;
 
-/// Transactions whose details are kept at once, so that a look-up does not fetch a block again.
-const CACHED_TXS_MAX: usize = 100_000;
 /// Calls inside one transaction that are looked at.
 const CALLS_MAX: usize = 4096;
 
@@ -93,355 +82,6 @@ pub struct Executed {
     pub authorizations: Vec<AuthorizationLog>,
 }
 
-/// What the body of a transaction tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Body {
-    pub value: U256,
-    pub nonce: u64,
-    /// Whether it calls a contract, or makes one.
-    pub calls: bool,
-}
-
-/// Receipts of a block, and how much of them was checked.
-#[derive(Debug)]
-pub struct Receipts {
-    pub txs: Vec<Executed>,
-    pub verification: Verification,
-}
-
-/// Bodies of a block's transactions, and how much of them was checked.
-#[derive(Debug)]
-pub struct Bodies {
-    pub txs: Vec<Body>,
-    pub verification: Verification,
-}
-
-/// What was fetched of a block so far.
-#[derive(Clone, Default)]
-struct Parts {
-    block: Option<Fetched>,
-    receipts: Option<Arc<Receipts>>,
-    bodies: Option<Arc<Bodies>>,
-    internal: Option<Arc<Vec<Vec<InternalTransfer>>>>,
-}
-
-/// Whether the roots of this chain's headers can be recomputed from what nodes answer (research/evm.md §2.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Roots {
-    /// Not tried yet.
-    Untried,
-    /// They could once: what doesn't match is a lie.
-    Match,
-    /// They can't: system transactions, or another way of hashing.
-    Differ,
-}
-
-/// Fetches and keeps what blocks hold.
-pub struct Blocks {
-    cache: HashMap<B256, Parts>,
-    order: VecDeque<(B256, usize)>,
-    cached_txs: usize,
-    roots: Roots,
-    transaction_roots: Roots,
-    /// How often in a row no endpoint that offers traces had one.
-    untraced: u32,
-    /// How often in a row receipts and traces could not be had together.
-    prefetch_failures: u32,
-}
-
-impl Blocks {
-    pub fn new() -> Self {
-        Self {
-            cache: HashMap::new(),
-            order: VecDeque::new(),
-            cached_txs: 0,
-            roots: Roots::Untried,
-            transaction_roots: Roots::Untried,
-            untraced: 0,
-            prefetch_failures: 0,
-        }
-    }
-
-    fn parts(&mut self, block: &Fetched) -> &mut Parts {
-        // An empty block takes room too.
-        let (hash, txs) = (block.block.hash, block.block.transactions.len() + 1);
-        if !self.cache.contains_key(&hash) {
-            self.order.push_back((hash, txs));
-            self.cached_txs += txs;
-            while self.cached_txs > CACHED_TXS_MAX
-                && self.order.len() > 1
-                && let Some((oldest, txs)) = self.order.pop_front()
-            {
-                self.cache.remove(&oldest);
-                self.cached_txs -= txs;
-            }
-        }
-        self.cache.entry(hash).or_default()
-    }
-
-    /// A block that is kept.
-    pub fn fetched(&self, hash: B256) -> Option<Fetched> {
-        self.cache.get(&hash)?.block.clone()
-    }
-
-    /// Keeps a block.
-    pub fn keep(&mut self, block: &Fetched) {
-        self.parts(block).block = Some(block.clone());
-    }
-
-    /// The receipts of a block.
-    pub async fn receipts(&mut self, pool: &Pool, block: &Fetched) -> Result<Arc<Receipts>, String> {
-        if let Some(receipts) = &self.parts(block).receipts {
-            return Ok(Arc::clone(receipts));
-        }
-        let receipts = if block.block.transactions.is_empty() {
-            Receipts { txs: Vec::new(), verification: Verification::Trie }
-        } else {
-            self.fetch_receipts(pool, block).await?
-        };
-        let receipts = Arc::new(receipts);
-        self.parts(block).receipts = Some(Arc::clone(&receipts));
-        Ok(receipts)
-    }
-
-    async fn fetch_receipts(&mut self, pool: &Pool, block: &Fetched) -> Result<Receipts, String> {
-        let whole = [("eth_getBlockReceipts", json!([block.block.hash]))];
-        let offered = |pool: &Pool| (0..pool.len()).any(|index| pool.at(index).offers("eth_getBlockReceipts"));
-        if offered(pool) {
-            let receipts = self.read_checked(pool, &whole, block).await;
-            if receipts.is_ok() || offered(pool) {
-                return receipts;
-            }
-        }
-        // One by one, in batches that providers accept.
-        let calls: Vec<_> =
-            block.block.transactions.iter().map(|hash| ("eth_getTransactionReceipt", json!([hash]))).collect();
-        let mut raw = Vec::with_capacity(calls.len());
-        for batch in calls.chunks(BATCH_MAX) {
-            let read = |_: &Endpoint, answers: Answers| answers.into_iter().collect::<Result<Vec<_>, _>>().map(Some);
-            raw.extend(pool.first(0, batch, read).await.found("the transactions' receipts")?);
-        }
-        let joined = raw.iter().map(|one| one.get()).collect::<Vec<_>>().join(",");
-        let joined = RawValue::from_string(format!("[{joined}]")).map_err(|error| error.to_string())?;
-        let txs = check_receipts(&joined, block)?;
-        let matches = receipts_match(block, &joined);
-        if !matches && self.roots == Roots::Match {
-            return Err("receipts that don't match the block's root".into());
-        }
-        Ok(Receipts { txs, verification: if matches { Verification::Trie } else { Verification::Endpoint } })
-    }
-
-    async fn read_checked(
-        &mut self,
-        pool: &Pool,
-        calls: &[(&'static str, serde_json::Value)],
-        block: &Fetched,
-    ) -> Result<Receipts, String> {
-        let roots = self.roots;
-        let strict = pool.first(0, calls, |endpoint, answers| {
-            let Some((raw, txs)) = read_receipts(endpoint, answers, block)? else { return Ok(None) };
-            match (receipts_match(block, &raw), roots) {
-                (true, _) => Ok(Some((txs, Verification::Trie))),
-                (false, Roots::Differ) => Ok(Some((txs, Verification::Endpoint))),
-                (false, Roots::Match) => Err(blame(endpoint, "receipts that don't match the block's root")),
-                (false, Roots::Untried) => Err(CallError::Node { code: 0, message: UNMATCHED.into() }),
-            }
-        });
-        match strict.await {
-            Answer::Found(_, (txs, verification)) => {
-                if verification == Verification::Trie {
-                    self.roots = Roots::Match;
-                }
-                Ok(Receipts { txs, verification })
-            }
-            Answer::Failed(error) if error.contains(UNMATCHED) => {
-                tracing::warn!("receipts can't be recomputed on this chain: they are taken at the endpoint's word");
-                self.roots = Roots::Differ;
-                let read = |endpoint: &Endpoint, answers: Answers| {
-                    Ok(read_receipts(endpoint, answers, block)?.map(|(_, txs)| txs))
-                };
-                let txs = pool.first(0, calls, read).await.found("the block's receipts")?;
-                Ok(Receipts { txs, verification: Verification::Endpoint })
-            }
-            other => Err(other.found("the block's receipts").err().unwrap_or_default()),
-        }
-    }
-
-    /// Receipts and traces of a block in one request, where an endpoint offers both.
-    ///
-    /// What can't be had so is left to [`Blocks::receipts`] and [`Blocks::internal`].
-    pub async fn prefetch(&mut self, pool: &Pool, block: &Fetched) {
-        let parts = self.parts(block);
-        let known = parts.receipts.is_some() || parts.internal.is_some();
-        if known || self.roots != Roots::Match || self.prefetch_failures >= PREFETCH_FAILURES_MAX {
-            return;
-        }
-        let height = format!("{:#x}", block.block.number.0);
-        let calls = [("eth_getBlockReceipts", json!([block.block.hash])), ("trace_block", json!([height]))];
-        let read = |endpoint: &Endpoint, mut answers: Answers| {
-            let traces = answers.pop();
-            let Some((raw, txs)) = read_receipts(endpoint, answers, block)? else { return Ok(None) };
-            if !receipts_match(block, &raw) {
-                return Err(blame(endpoint, "receipts that don't match the block's root"));
-            }
-            let traced = match traces {
-                Some(Ok(raw)) if raw.get() != "null" => from_flat(block, endpoint.read(&raw)?),
-                _ => None,
-            };
-            Ok(Some((txs, traced)))
-        };
-        let answer = pool.first(0, &calls, read).await;
-        self.prefetch_failures = if let Answer::Failed(_) = answer { self.prefetch_failures + 1 } else { 0 };
-        if let Answer::Found(_, (txs, traced)) = answer {
-            let parts = self.parts(block);
-            parts.receipts = Some(Arc::new(Receipts { txs, verification: Verification::Trie }));
-            parts.internal = traced.map(Arc::new);
-        }
-    }
-
-    /// The values and nonces of a block's transactions.
-    pub async fn bodies(&mut self, pool: &Pool, block: &Fetched) -> Result<Arc<Bodies>, String> {
-        if let Some(bodies) = &self.parts(block).bodies {
-            return Ok(Arc::clone(bodies));
-        }
-        let strict = self.transaction_roots == Roots::Match;
-        let calls = [("eth_getBlockByHash", json!([block.block.hash, true]))];
-        let read = |endpoint: &Endpoint, answers: Answers| {
-            let Some(raw) = value(answers)? else { return Ok(None) };
-            let full: FullBlock = endpoint.read(&raw)?;
-            let same = full.transactions.len() == block.block.transactions.len()
-                && full.transactions.iter().zip(&block.block.transactions).all(|(tx, hash)| tx.hash == *hash);
-            if full.hash != block.block.hash || !same {
-                return Err(blame(endpoint, "other transactions than the block's"));
-            }
-            match (transactions_match(block, &raw), strict) {
-                (true, _) => Ok(Some((full.transactions, Verification::Trie))),
-                (false, true) => Err(blame(endpoint, "transactions that don't match the block's root")),
-                // A kind of transaction that can't be encoded here, or a chain that hashes otherwise.
-                (false, false) => Ok(Some((full.transactions, Verification::Endpoint))),
-            }
-        };
-        let (txs, verification) = pool.first(0, &calls, read).await.found("the block's transactions")?;
-        if self.transaction_roots == Roots::Untried {
-            let matches = verification == Verification::Trie;
-            self.transaction_roots = if matches { Roots::Match } else { Roots::Differ };
-        }
-        let body = |tx: RpcTx| Body { value: tx.value.0, nonce: tx.nonce.0, calls: !tx.input.is_empty() };
-        let txs = txs.into_iter().map(body).collect();
-        let bodies = Arc::new(Bodies { txs, verification });
-        self.parts(block).bodies = Some(Arc::clone(&bodies));
-        Ok(bodies)
-    }
-
-    /// The movements of native coin by calls inside a block's transactions, per transaction; `None` where no endpoint
-    /// traces.
-    pub async fn internal(
-        &mut self,
-        pool: &Pool,
-        block: &Fetched,
-    ) -> Result<Option<Arc<Vec<Vec<InternalTransfer>>>>, String> {
-        if let Some(internal) = &self.parts(block).internal {
-            return Ok(Some(Arc::clone(internal)));
-        }
-        let link = Link::from(&block.block);
-        let flat = [("trace_block", json!([format!("{:#x}", link.height)]))];
-        let frames = [("debug_traceBlockByHash", json!([link.hash, { "tracer": "callTracer" }]))];
-        let mut failure = None;
-        for calls in [&flat, &frames] {
-            if !(0..pool.len()).any(|index| pool.at(index).offers(calls[0].0)) {
-                continue;
-            }
-            let read = |endpoint: &Endpoint, answers: Answers| {
-                let Some(raw) = value(answers)? else { return Ok(None) };
-                let traced = if calls[0].0 == "trace_block" {
-                    from_flat(block, endpoint.read(&raw)?)
-                } else {
-                    from_frames(block, read_deep(&raw).map_err(CallError::Endpoint)?)
-                };
-                traced.map(Some).ok_or_else(|| blame(endpoint, "a trace of another block"))
-            };
-            match pool.first(0, calls, read).await {
-                Answer::Found(_, internal) => {
-                    self.untraced = 0;
-                    let internal = Arc::new(internal);
-                    self.parts(block).internal = Some(Arc::clone(&internal));
-                    return Ok(Some(internal));
-                }
-                other => failure = other.found("the block's trace").err(),
-            }
-        }
-        let methods = ["trace_block", "debug_traceBlockByHash"];
-        let offered = |method| (0..pool.len()).any(|index| pool.at(index).offers(method));
-        let Some(error) = failure.filter(|_| methods.into_iter().any(offered)) else { return Ok(None) };
-        self.untraced += 1;
-        if self.untraced < UNTRACED_MAX {
-            return Err(error);
-        }
-        // Nodes that say they trace, and don't: going without traces for good is better than standing still.
-        self.untraced = 0;
-        tracing::warn!(error, "no endpoint traces: payments that contracts make are looked for by balance from now on");
-        for index in 0..pool.len() {
-            methods.into_iter().for_each(|method| pool.at(index).refuse(method));
-        }
-        Ok(None)
-    }
-}
-
-/// Failures in a row after which receipts and traces are no longer asked for together.
-const PREFETCH_FAILURES_MAX: u32 = 3;
-
-/// Tries to trace a block after which traces are given up.
-const UNTRACED_MAX: u32 = 8;
-
-/// Reads JSON that may be nested as deeply as the EVM allows calls (1,024, two levels each), which is more than
-/// `serde_json` does by itself.
-fn read_deep<T: serde::de::DeserializeOwned>(raw: &RawValue) -> Result<T, String> {
-    const DEPTH_MAX: usize = 2 * 1024 + 64;
-    let mut depth = 0_usize;
-    for byte in raw.get().bytes() {
-        match byte {
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > DEPTH_MAX {
-            return Err("an answer that is nested too deeply".into());
-        }
-    }
-    let mut deserializer = serde_json::Deserializer::from_str(raw.get());
-    deserializer.disable_recursion_limit();
-    let deserializer = serde_stacker::Deserializer::new(&mut deserializer);
-    T::deserialize(deserializer).map_err(|error| format!("an answer that can't be read: {error}"))
-}
-
-/// Calls of one batch that every provider accepts (research/evm.md §6: Tron takes 100).
-pub const BATCH_MAX: usize = 100;
-
-const UNMATCHED: &str = "receipts can't be recomputed";
-
-#[derive(Deserialize)]
-struct FullBlock {
-    hash: B256,
-    transactions: Vec<RpcTx>,
-}
-
-/// The first answer, unless it is `null` or the node does not know what was asked for.
-fn value(answers: Answers) -> Result<Option<Box<RawValue>>, CallError> {
-    match answers.into_iter().next() {
-        Some(Err(CallError::Node { .. })) | None => Ok(None),
-        Some(Ok(raw)) if raw.get() == "null" => Ok(None),
-        Some(answer) => answer.map(Some),
-    }
-}
-
-type Checked = (Box<RawValue>, Vec<Executed>);
-
-fn read_receipts(endpoint: &Endpoint, answers: Answers, block: &Fetched) -> Result<Option<Checked>, CallError> {
-    let Some(raw) = value(answers)? else { return Ok(None) };
-    let txs = check_receipts(&raw, block).map_err(|error| blame(endpoint, &error))?;
-    Ok(Some((raw, txs)))
-}
-
 /// The checks that cost nothing and always apply: one receipt for each transaction, in order, of this block, with log
 /// entries numbered without a gap (research/evm.md §2.4).
 ///
@@ -469,7 +109,7 @@ pub fn check_receipts(raw: &RawValue, block: &Fetched) -> Result<Vec<Executed>, 
             if next_log.is_some_and(|next| next != at.0) || log.removed {
                 return Err("log entries that are not numbered without a gap".into());
             }
-            next_log = Some(at.0 + 1);
+            next_log = Some(at.0.saturating_add(1));
         }
     }
     Ok(receipts.iter().map(executed).collect())
@@ -511,34 +151,6 @@ fn executed(receipt: &RpcReceipt) -> Executed {
     Executed { hash, from, to, execution, fee, transfers, authorizations }
 }
 
-/// The header of a block, if its hash is the hash of what it says.
-fn verified_header(block: &Fetched) -> Option<Header> {
-    let header: Header = serde_json::from_str(block.raw.get()).ok()?;
-    (header.inner.hash_slow() == block.block.hash).then_some(header)
-}
-
-/// Whether receipts have the root that the header names.
-fn receipts_match(block: &Fetched, raw: &RawValue) -> bool {
-    let Some(header) = verified_header(block) else { return false };
-    let Ok(receipts) = serde_json::from_str::<Vec<TransactionReceipt>>(raw.get()) else { return false };
-    let encoded: Vec<ReceiptEnvelope> = receipts.into_iter().map(|one| one.into_primitives_receipt().inner).collect();
-    calculate_receipt_root(&encoded) == header.inner.receipts_root
-}
-
-/// Whether transactions have the root that the header names.
-fn transactions_match(block: &Fetched, raw: &RawValue) -> bool {
-    #[derive(Deserialize)]
-    struct Transactions {
-        transactions: Vec<alloy_rpc_types_eth::Transaction>,
-    }
-    let Some(header) = verified_header(block) else { return false };
-    let Ok(full) = serde_json::from_str::<Transactions>(raw.get()) else { return false };
-    let txs: Vec<TxEnvelope> = full.transactions.into_iter().map(|tx| tx.inner.into_inner()).collect();
-    let hashes_match =
-        txs.iter().zip(&block.block.transactions).all(|(tx, hash)| keccak256(tx.encoded_2718()) == *hash);
-    hashes_match && calculate_transaction_root(&txs) == header.inner.transactions_root
-}
-
 /// Collects movements per transaction; the order of the calls gives each its index.
 struct Movements {
     by_tx: Vec<Vec<InternalTransfer>>,
@@ -555,10 +167,11 @@ impl Movements {
     }
 }
 
-/// Reads `trace_block`; `None` if it is of another block.
+/// Reads `trace_block`; `None` if it is of another block, or not of each transaction.
 pub fn from_flat(block: &Fetched, traces: Vec<FlatTrace>) -> Option<Vec<Vec<InternalTransfer>>> {
     let positions: HashMap<_, _> = block.block.transactions.iter().zip(0_usize..).collect();
-    let mut movements = Movements { by_tx: vec![Vec::new(); positions.len()] };
+    let mut movements = Movements { by_tx: vec![Vec::new(); block.block.transactions.len()] };
+    let mut traced = vec![false; block.block.transactions.len()];
     // Calls of the current transaction that failed; the traces of one stand together.
     let (mut current, mut failed) = (None, Vec::<Vec<u32>>::new());
     for trace in traces {
@@ -570,6 +183,7 @@ pub fn from_flat(block: &Fetched, traces: Vec<FlatTrace>) -> Option<Vec<Vec<Inte
             return None;
         }
         let &position = positions.get(&hash)?;
+        traced[position] = true;
         // What a failed call did, and what those did that it made, was undone.
         let undone = failed.iter().any(|call| trace.trace_address.starts_with(call));
         if trace.error.is_some() {
@@ -579,8 +193,8 @@ pub fn from_flat(block: &Fetched, traces: Vec<FlatTrace>) -> Option<Vec<Vec<Inte
             }
             continue;
         }
-        // The outermost call is the transaction's own value.
-        if undone || (trace.trace_address.is_empty() && trace.kind == "call") {
+        // The outermost call is the transaction's own value, whether it calls a contract or makes one.
+        if undone || trace.trace_address.is_empty() {
             continue;
         }
         let action = trace.action;
@@ -604,7 +218,8 @@ pub fn from_flat(block: &Fetched, traces: Vec<FlatTrace>) -> Option<Vec<Vec<Inte
             _ => {}
         }
     }
-    Some(movements.by_tx)
+    // A node without traces of the block says that there are none.
+    traced.into_iter().all(|seen| seen).then_some(movements.by_tx)
 }
 
 /// Reads `debug_traceBlockByHash` with `callTracer`; `None` if it is of another block.
@@ -642,8 +257,31 @@ fn walk(movements: &mut Movements, position: usize, call: &CallFrame) {
     }
 }
 
+/// Reads JSON that may be nested as deeply as the EVM allows calls (1,024, two levels each), which is more than
+/// `serde_json` does by itself.
+pub(super) fn read_deep<T: serde::de::DeserializeOwned>(raw: &RawValue) -> Result<T, String> {
+    const DEPTH_MAX: usize = 2 * 1024 + 64;
+    let mut depth = 0_usize;
+    for byte in raw.get().bytes() {
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH_MAX {
+            return Err("an answer that is nested too deeply".into());
+        }
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(raw.get());
+    deserializer.disable_recursion_limit();
+    let deserializer = serde_stacker::Deserializer::new(&mut deserializer);
+    T::deserialize(deserializer).map_err(|error| format!("an answer that can't be read: {error}"))
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn nested(depth: usize) -> Box<RawValue> {

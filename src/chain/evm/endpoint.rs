@@ -158,6 +158,15 @@ impl Endpoint {
         serde_json::from_str(raw.get()).map_err(|error| self.failed(format!("an answer that can't be read: {error}")))
     }
 
+    /// Any number of calls, in as many requests as it takes; their answers in the same order.
+    pub async fn batches(&self, calls: &[Call]) -> Result<Vec<Result<Box<RawValue>, CallError>>, CallError> {
+        let mut answers = Vec::with_capacity(calls.len());
+        for batch in calls.chunks(super::fetch::BATCH_MAX) {
+            answers.extend(self.batch(batch).await?);
+        }
+        Ok(answers)
+    }
+
     /// Several calls in one request; their answers in the same order.
     pub async fn batch(&self, calls: &[Call]) -> Result<Vec<Result<Box<RawValue>, CallError>>, CallError> {
         self.wait_for_rate().await;
@@ -213,8 +222,8 @@ impl Endpoint {
                 let lowered = message.to_ascii_lowercase();
                 // -32601 is JSON-RPC's "method not found"; others say it in words.
                 let words = ["not supported", "not available", "not enabled", "disabled", "does not exist"];
-                let missing = code == -32601 || words.iter().any(|words| lowered.contains(words));
-                if missing && OPTIONAL.contains(&method) {
+                let said = lowered.contains("method") && words.iter().any(|words| lowered.contains(words));
+                if (code == -32601 || said) && OPTIONAL.contains(&method) {
                     self.refuse(method);
                     return CallError::Unsupported(message);
                 }

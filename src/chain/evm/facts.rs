@@ -7,14 +7,12 @@ use h402_watch_engine::amount::Amount;
 use h402_watch_engine::id::{AssetId, SpendKey, TxId};
 use h402_watch_engine::input::{AuthorizationUse, Execution, Place, Transfer, TxFact, Verification, Via};
 
-use super::block::{Bodies, Body, Executed, InternalTransfer, Receipts};
+use super::block::{Executed, InternalTransfer};
+use super::fetch::{Bodies, Body, Receipts};
 use super::mirror::Link;
 use super::text;
 use super::wire::RpcTx;
 use crate::chain::Interests;
-
-/// Transfers of one transaction that are reported at most (invariant 11); those to watched recipients come first.
-const TRANSFERS_MAX: usize = 4096;
 
 /// Why a transaction is reported, and how much of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,33 +77,29 @@ impl Matcher<'_> {
         tx.transfers.iter().any(|moved| pays(moved.to, &|| text::asset(moved.token)))
             || (native && tx.to.is_some_and(|to| pays(to, &AssetId::native)))
             || (native
-                && self.internal.is_some_and(|all| all[position].iter().any(|moved| pays(moved.to, &AssetId::native))))
+                && self
+                    .internal
+                    .and_then(|all| all.get(position))
+                    .is_some_and(|all| all.iter().any(|moved| pays(moved.to, &AssetId::native))))
     }
 
     /// The fact about one hit; `None` if it turns out not to concern anyone.
     pub fn fact(&self, link: &Link, position: usize, hit: Hit, bodies: &Bodies) -> Option<TxFact> {
-        let tx = &self.receipts.txs[position];
-        let body = bodies.txs.get(position)?;
+        let (tx, body) = (self.receipts.txs.get(position)?, bodies.txs.get(position)?);
         let spend = text::spend(tx.from, body.nonce);
         if hit == Hit::Sender && !self.interests.spends.contains(&spend) && !self.pays_watched(position, tx) {
             return None;
         }
         let whole = hit == Hit::Whole || (hit == Hit::Sender && self.interests.spends.contains(&spend));
-        let internal = self.internal.map_or(&[][..], |all| all[position].as_slice());
+        let internal = self.internal.and_then(|all| all.get(position)).map_or(&[][..], Vec::as_slice);
         let mut transfers = transfers(tx, body, internal);
         let recipients = &self.interests.recipients;
         if !whole {
             transfers.retain(|moved| recipients.contains_key(&moved.to));
         }
-        if transfers.len() > TRANSFERS_MAX {
-            transfers.sort_by_key(|moved| (!recipients.contains_key(&moved.to), moved.index));
-            transfers.truncate(TRANSFERS_MAX);
-            transfers.sort_by_key(|moved| moved.index);
-        }
         if !whole && transfers.is_empty() {
             return None;
         }
-        let both = self.receipts.verification == Verification::Trie && bodies.verification == Verification::Trie;
         Some(TxFact {
             tx: text::tx(tx.hash),
             place: place(link),
@@ -115,8 +109,24 @@ impl Matcher<'_> {
             transfers,
             transfers_known: tx.execution != Execution::Unknown,
             authorizations: tx.authorizations.iter().map(authorization).collect(),
-            verification: if both { Verification::Trie } else { Verification::Endpoint },
+            verification: weaker(&self.receipts.verification, &bodies.verification),
         })
+    }
+}
+
+/// A fact is as well checked as the weaker of what it was drawn from.
+fn weaker(one: &Verification, other: &Verification) -> Verification {
+    match (one, other) {
+        (Verification::Trie, other) => other.clone(),
+        (one, Verification::Trie) => one.clone(),
+        (Verification::Quorum { agreed: a, .. }, Verification::Quorum { agreed: b, .. }) => {
+            if a <= b {
+                one.clone()
+            } else {
+                other.clone()
+            }
+        }
+        _ => Verification::Endpoint,
     }
 }
 
@@ -175,8 +185,12 @@ pub fn included(link: &Link, hash: B256) -> TxFact {
 }
 
 /// A transaction in a mempool. Native coin that it sends to an address is known before it is mined, unless that is a
-/// contract which may refuse; what tokens do is never judged by calldata.
-pub fn pending(tx: &RpcTx) -> TxFact {
+/// contract which may refuse; what tokens do is never judged by calldata. Of one that was not proved genuine nothing is
+/// believed but that it is there: a false nonce would make a stranger's transaction its replacement.
+pub fn pending(tx: &RpcTx, genuine: bool) -> TxFact {
+    if !genuine {
+        return bare(text::tx(tx.hash));
+    }
     let plain = tx.input.is_empty();
     let transfers = match tx.to {
         Some(to) if plain && !tx.value.0.is_zero() => vec![native(0, tx.from, to, tx.value.0, Via::Value)],

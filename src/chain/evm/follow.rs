@@ -12,13 +12,14 @@ use h402_watch_engine::id::{AssetId, TxId};
 use h402_watch_engine::input::{Block, Observation, TxFact};
 use h402_watch_engine::request::Tag;
 use serde_json::json;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::balance::Balances;
-use super::block::Blocks;
 use super::endpoint::{Call, CallError, Endpoint};
 use super::facts::{self, Hit, Matcher};
+use super::fetch::{Blocks, Internal};
 use super::mirror::{Link, Mirror, Tip};
 use super::pool::{Answer, Answers, Fetched, Pool, RETRY};
 use super::wake::{self, Hint};
@@ -70,7 +71,7 @@ pub(super) struct Follower {
     /// The highest block with a fact in it: finality is asked for only up to there.
     pub(super) highest_fact: Option<u64>,
     finality_at: Option<B256>,
-    advanced_at: Instant,
+    synced_at: Option<Instant>,
     state: HealthState,
     reported: Option<(HealthState, Instant)>,
     silent_heads: u32,
@@ -88,8 +89,8 @@ impl Follower {
     ) -> Self {
         let endpoints = settings.endpoints.iter().cloned().map(Endpoint::new).collect();
         Self {
-            pool: Pool::new(chain_id, endpoints),
-            blocks: Blocks::new(),
+            pool: Pool::new(chain_id, settings.recompute, endpoints),
+            blocks: Blocks::new(settings.quorum),
             mirror: Mirror::new(start, settings.horizon),
             balances: Balances::default(),
             settings,
@@ -106,7 +107,7 @@ impl Follower {
             // What was settled before the restart still waits for its finality.
             highest_fact: start.headers.last().map(|header| header.block.height),
             finality_at: None,
-            advanced_at: Instant::now(),
+            synced_at: None,
             state: HealthState::Syncing,
             reported: None,
             silent_heads: 0,
@@ -180,27 +181,18 @@ impl Follower {
         self.polls += 1;
         self.behind = false;
         self.finish().await?;
-        let asked_at = self.settings.clock.now();
-        match self.pool.latest(self.preferred).await {
-            Answer::Found(source, tip) => {
-                let followed = self.follow(source, tip).await?;
-                match followed {
-                    Ok(true) if self.unfinished.is_none() => {
-                        self.state = HealthState::Following;
-                        self.reports.observe(Observation::Synced { at: asked_at }).await?;
-                    }
-                    Ok(_) => self.state = HealthState::Syncing,
-                    Err(Hold::Wait(why)) => self.state = HealthState::Degraded(why),
-                    Err(Hold::Halt(why)) => {
-                        if !matches!(self.state, HealthState::Halted(_)) {
-                            tracing::error!(network = %self.settings.network, why, "network halted");
-                        }
-                        self.state = HealthState::Halted(why);
-                    }
-                }
+        // One that is behind, or on a branch that can't be followed, must not hold up the others.
+        for _ in 0..self.pool.len() {
+            self.state = self.poll_preferred().await?;
+            if matches!(self.state, HealthState::Following | HealthState::Syncing) || self.unfinished.is_some() {
+                break;
             }
-            Answer::Absent => self.state = HealthState::Degraded("no endpoint has a tip".into()),
-            Answer::Failed(error) => self.state = HealthState::Degraded(error),
+            self.preferred = (self.preferred + 1) % self.pool.len();
+        }
+        if let HealthState::Halted(why) = &self.state
+            && !matches!(&self.reported, Some((HealthState::Halted(_), _)))
+        {
+            tracing::error!(network = %self.settings.network, why, "network halted");
         }
         self.ask_finality().await?;
         self.probe_balances().await?;
@@ -209,7 +201,67 @@ impl Follower {
         self.report_health().await
     }
 
-    /// What a tip means. `Ok(true)`: the engine knows all that there is.
+    /// Asks the preferred endpoint for the tip, and follows it.
+    async fn poll_preferred(&mut self) -> Result<HealthState, Stopping> {
+        let asked_at = self.settings.clock.now();
+        let (source, tip) = match self.pool.latest(self.preferred).await {
+            Answer::Found(source, tip) => (source, tip),
+            Answer::Absent => return Ok(HealthState::Degraded("no endpoint has a tip".into())),
+            Answer::Failed(error) => return Ok(HealthState::Degraded(error)),
+        };
+        self.preferred = source;
+        let same = self.mirror.judge(&Link::from(&tip.block)) == Tip::Same;
+        Ok(match self.follow(source, tip).await? {
+            Ok(true) if self.unfinished.is_some() => HealthState::Degraded("a block's receipts are missing".into()),
+            Ok(true) => {
+                if same && self.is_synced(source).await {
+                    self.reports.observe(Observation::Synced { at: asked_at }).await?;
+                }
+                HealthState::Following
+            }
+            Ok(false) => HealthState::Syncing,
+            Err(Hold::Wait(why)) => HealthState::Degraded(why),
+            Err(Hold::Halt(why)) => HealthState::Halted(why),
+        })
+    }
+
+    /// Whether nothing is known to any endpoint that the engine was not told of. Deadlines are decided on this word, so all
+    /// are asked, if only every few blocks; while the chain grows, its blocks decide.
+    async fn is_synced(&mut self, source: usize) -> bool {
+        let period = 2 * self.settings.block_time;
+        let now = Instant::now();
+        if self.synced_at.is_some_and(|at| now.duration_since(at) < period) {
+            return false;
+        }
+        self.synced_at = Some(now);
+        let head = self.mirror.head().map_or(0, |head| head.height);
+        for index in 0..self.pool.len() {
+            if !self.pool.is_usable(index).await {
+                continue;
+            }
+            let endpoint = self.pool.at(index);
+            let calls = [("eth_syncing", json!([])), ("eth_getBlockByNumber", json!(["latest", false]))];
+            let calls = if index == source { &calls[..1] } else { &calls[..] };
+            let Ok(answers) = endpoint.batch(calls).await else { continue };
+            // Nodes that don't offer it say nothing about it.
+            let says_so = |raw: &RawValue| !matches!(raw.get(), "false" | "null");
+            if answers.first().is_some_and(|answer| answer.as_ref().is_ok_and(|raw| says_so(raw))) {
+                return false;
+            }
+            let tip = answers.get(1).and_then(|answer| answer.as_ref().ok());
+            let tip = tip.and_then(|raw| serde_json::from_str::<RpcBlock>(raw.get()).ok());
+            if tip.is_some_and(|tip| tip.number.0 > head) {
+                let name = endpoint.name();
+                tracing::info!(network = %self.settings.network, endpoint = name, "asking another endpoint first");
+                self.preferred = index;
+                self.behind = true;
+                return false;
+            }
+        }
+        true
+    }
+
+    /// What a tip means. `Ok(true)`: the engine knows all that the tip's endpoint has.
     async fn follow(&mut self, source: usize, tip: Fetched) -> Result<Result<bool, Hold>, Stopping> {
         let link = Link::from(&tip.block);
         let judged = self.mirror.judge(&link);
@@ -217,37 +269,14 @@ impl Follower {
             self.fork_seen = None;
         }
         match judged {
-            Tip::Same => {
-                self.look_elsewhere(source).await;
-                Ok(Ok(true))
-            }
-            Tip::Below => {
-                self.look_elsewhere(source).await;
-                Ok(Err(Hold::Wait(format!("the tip is block {}, below the head", link.height))))
-            }
+            Tip::Same => Ok(Ok(true)),
+            Tip::Below => Ok(Err(Hold::Wait(format!("the tip is block {}, below the head", link.height)))),
             Tip::First => self.anchor(source, &link).await,
-            Tip::Next if self.unfinished.is_none() => self.take(source, vec![tip], link.height).await,
+            Tip::Next if self.unfinished.is_none() => self.take(Some(source), vec![tip], link.height).await,
             Tip::Next | Tip::Beyond => match self.branch(source, tip).await {
-                Ok((blocks, tip)) => self.take(source, blocks, tip).await,
+                Ok((supplier, blocks, tip)) => self.take(supplier, blocks, tip).await,
                 Err(hold) => Ok(Err(hold)),
             },
-        }
-    }
-
-    /// An endpoint that shows nothing new for long may be stuck: another is asked first from now on, if it knows more.
-    async fn look_elsewhere(&mut self, source: usize) {
-        let patience = 4 * self.settings.block_time.max(RETRY);
-        if self.pool.len() < 2 || self.advanced_at.elapsed() < patience {
-            return;
-        }
-        let next = (source + 1) % self.pool.len();
-        let height = self.mirror.head().map_or(0, |head| head.height);
-        if let Answer::Found(found, tip) = self.pool.latest(next).await
-            && tip.block.number.0 > height
-        {
-            tracing::info!(network = %self.settings.network, endpoint = self.pool.at(found).name(), "asking another endpoint first");
-            self.preferred = found;
-            self.behind = true;
         }
     }
 
@@ -255,31 +284,38 @@ impl Follower {
     async fn anchor(&mut self, source: usize, tip: &Link) -> Result<Result<bool, Hold>, Stopping> {
         let from = tip.height.saturating_sub(u64::from(self.settings.look_back));
         match self.pool.range(source, from, CHUNK.min(tip.height - from + 1)).await {
-            Answer::Found(_, blocks) => self.take(source, blocks, tip.height).await,
+            Answer::Found(supplier, blocks) => self.take(Some(supplier), blocks, tip.height).await,
             other => Ok(Err(Hold::Wait(other.found("the first blocks").err().unwrap_or_default()))),
         }
     }
 
-    /// The blocks that lead from our chain to a tip, as far as one request carries, lowest first.
-    async fn branch(&mut self, source: usize, tip: Fetched) -> Result<(Vec<Fetched>, u64), Hold> {
+    /// The blocks that lead from our chain to a tip, as far as one request carries, lowest first; and who supplied them, if
+    /// one endpoint did.
+    async fn branch(&mut self, source: usize, tip: Fetched) -> Result<(Option<usize>, Vec<Fetched>, u64), Hold> {
         let Some(head) = self.mirror.head().copied() else { return Err(Hold::Wait("no chain yet".into())) };
         let tip_height = tip.block.number.0;
-        let above = if tip_height > head.height + 1 {
+        let (supplier, above) = if tip_height > head.height + 1 {
             let count = CHUNK.min(tip_height - head.height);
-            let fetched = self.pool.range(source, head.height + 1, count).await;
-            fetched.found(&format!("block {}, though one claims {tip_height}", head.height + 1)).map_err(Hold::Wait)?
+            match self.pool.range(source, head.height + 1, count).await {
+                Answer::Found(supplier, above) => (supplier, above),
+                other => {
+                    let what = format!("block {}, though one claims {tip_height}", head.height + 1);
+                    return Err(Hold::Wait(other.found(&what).err().unwrap_or_default()));
+                }
+            }
         } else {
-            vec![tip]
+            (source, vec![tip])
         };
         let linked = above[0].block.parent_hash == head.hash && above[0].block.number.0 == head.height + 1;
-        if linked && self.unfinished.is_none() {
-            self.fork_seen = None;
-            return Ok((above, tip_height));
-        }
-        if linked {
+        if linked && self.unfinished.is_some() {
             return Err(Hold::Wait(format!("what block {} holds is not known yet", head.height)));
         }
-        self.fork(source, above, &head).await.map(|blocks| (blocks, tip_height))
+        if linked {
+            self.fork_seen = None;
+            return Ok((Some(supplier), above, tip_height));
+        }
+        // Parents may come from anybody: nobody counts as having supplied them.
+        self.fork(supplier, above, &head).await.map(|blocks| (None, blocks, tip_height))
     }
 
     /// Walks a branch back, by hash, to the block that it shares with our chain.
@@ -309,10 +345,6 @@ impl Follower {
             return Err(Hold::Wait(format!("a branch to block {} waits to be seen again", tip.height)));
         }
         self.fork_seen = None;
-        if self.unfinished.as_ref().is_some_and(|block| block.block.number.0 >= lowest.height) {
-            // It left the chain: what it held is of no interest any more.
-            self.unfinished = None;
-        }
         tracing::info!(network = %self.settings.network, from = lowest.height, to = tip.height, "reorg");
         let mut whole: Vec<_> = below.into();
         whole.append(&mut branch);
@@ -320,16 +352,22 @@ impl Follower {
     }
 
     /// Reports linked blocks with what they hold. `Ok(true)`: up to the tip.
-    async fn take(&mut self, source: usize, blocks: Vec<Fetched>, tip: u64) -> Result<Result<bool, Hold>, Stopping> {
-        let Some(last) = blocks.last().map(|block| Link::from(&block.block)) else { return Ok(Ok(false)) };
-        let agreed =
-            1 + if self.settings.quorum > 1 { self.pool.agreeing(source, last.height, last.hash).await } else { 0 };
-        if agreed < self.settings.quorum {
-            let why = format!("{agreed} of {} endpoints have block {}", self.settings.quorum, last.height);
-            return Ok(Err(Hold::Wait(why)));
+    async fn take(
+        &mut self,
+        supplier: Option<usize>,
+        mut blocks: Vec<Fetched>,
+        tip: u64,
+    ) -> Result<Result<bool, Hold>, Stopping> {
+        if self.settings.quorum > 1 {
+            let agreed = self.pool.agreed_prefix(supplier, &blocks, self.settings.quorum).await;
+            blocks.truncate(agreed);
         }
+        let Some(last) = blocks.last().map(|block| Link::from(&block.block)) else {
+            let why = format!("fewer than {} endpoints have the next block up to {tip}", self.settings.quorum);
+            return Ok(Err(Hold::Wait(why)));
+        };
         let mut report = Vec::with_capacity(blocks.len());
-        let mut hold = None;
+        let (mut hold, mut unfinished) = (None, None);
         for block in blocks {
             let link = Link::from(&block.block);
             match self.facts_in_time(&block).await {
@@ -338,13 +376,18 @@ impl Follower {
                     hold = Some(why);
                     if !facts.is_empty() {
                         report.push((link, facts));
-                        self.unfinished = Some(block);
+                        unfinished = Some(block);
                     }
                     break;
                 }
             }
         }
+        if let Some((lowest, _)) = report.first() {
+            // What left the chain is of no interest any more; until then nothing of it is forgotten.
+            self.unfinished = self.unfinished.take().filter(|block| block.block.number.0 < lowest.height);
+        }
         self.report(report).await?;
+        self.unfinished = unfinished.or(self.unfinished.take());
         match hold {
             Some(why) => Ok(Err(Hold::Wait(why))),
             None => {
@@ -365,7 +408,6 @@ impl Follower {
         let blocks = report.into_iter().map(|(link, facts)| Block { header: link.header(), facts }).collect();
         self.reports.observe(Observation::Blocks(blocks)).await?;
         self.mirror.extend(&links);
-        self.advanced_at = Instant::now();
         self.silent_heads += u32::from(self.ws_up);
         Ok(())
     }
@@ -440,7 +482,11 @@ impl Follower {
             self.blocks.prefetch(&self.pool, block).await;
         }
         let receipts = self.blocks.receipts(&self.pool, block).await?;
-        let internal = if native && self.traces() { self.blocks.internal(&self.pool, block).await? } else { None };
+        if native && self.settings.quorum > 1 {
+            // Who is paid in native coin stands in the transactions; a receipt's word for it is one endpoint's.
+            self.blocks.bodies(&self.pool, block).await?;
+        }
+        let internal = if native { self.internal(block).await? } else { None };
         let hits = {
             let wants = self.mailbox.interests();
             let internal = internal.as_ref().map(|all| all.as_slice());
@@ -461,13 +507,17 @@ impl Follower {
         let receipts = self.blocks.receipts(&self.pool, block).await?;
         let bodies = self.blocks.bodies(&self.pool, block).await?;
         // A transaction that calls a contract may pay from inside it.
-        let calls = |(position, hit): (&usize, &Hit)| *hit != Hit::Recipient && bodies.txs[*position].calls;
+        let calls = |(position, hit): (&usize, &Hit)| {
+            *hit != Hit::Recipient && bodies.txs.get(*position).is_some_and(|body| body.calls)
+        };
+        if let Some(position) = hits.keys().find(|position| !bodies.is_genuine(**position)) {
+            return Err(format!("transaction {position} was not signed by its sender"));
+        }
         let (any_calls, native) = {
             let wants = self.mailbox.interests();
             (hits.iter().any(calls), wants.interests.assets.contains_key(AssetId::NATIVE))
         };
-        let traced = self.traces() && (any_calls || native);
-        let internal = if traced { self.blocks.internal(&self.pool, block).await? } else { None };
+        let internal = if any_calls || native { self.internal(block).await? } else { None };
         let link = Link::from(&block.block);
         let wants = self.mailbox.interests();
         let internal = internal.as_ref().map(|all| all.as_slice());
@@ -475,7 +525,16 @@ impl Follower {
         Ok(hits.iter().filter_map(|(position, hit)| matcher.fact(&link, *position, *hit, &bodies)).collect())
     }
 
-    pub(super) fn traces(&self) -> bool {
+    /// The calls inside a block's transactions that carry native coin, where they are looked at.
+    pub(super) async fn internal(&mut self, block: &Fetched) -> Result<Option<Internal>, String> {
+        if !self.traces() {
+            return Ok(None);
+        }
+        let insist = self.settings.internal_transfers == InternalTransfers::Trace;
+        self.blocks.internal(&self.pool, block, insist).await
+    }
+
+    fn traces(&self) -> bool {
         matches!(self.settings.internal_transfers, InternalTransfers::Auto | InternalTransfers::Trace)
     }
 

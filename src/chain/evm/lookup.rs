@@ -8,18 +8,21 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use alloy_primitives::B256;
 use h402_watch_engine::changes::LookUp;
-use h402_watch_engine::id::{AssetId, TxId};
+use h402_watch_engine::id::TxId;
 use h402_watch_engine::input::{Observation, TxFact};
 use h402_watch_engine::request::Subject;
 use serde_json::json;
+use serde_json::value::RawValue;
 
-use super::block::{AUTHORIZATION_CANCELED, AUTHORIZATION_USED, BATCH_MAX};
+use super::block::{AUTHORIZATION_CANCELED, AUTHORIZATION_USED};
 use super::endpoint::{CallError, Endpoint};
 use super::facts::{self, Hit};
+use super::fetch::BATCH_MAX;
 use super::follow::Follower;
 use super::mirror::Link;
 use super::pool::{Answer, Answers, Fetched};
 use super::text;
+use super::verify;
 use super::wire::{Quantity, RpcLog, RpcTx};
 use crate::chain::{AddressQuery, AddressReport, Received, Stopping};
 
@@ -34,7 +37,8 @@ const LOOK_AGAIN_AFTER: [u64; 3] = [1, 2, 4];
 #[derive(Clone, Debug)]
 enum Whereabouts {
     Nowhere,
-    Mempool(RpcTx),
+    /// With it whether it is what its hash and signature say.
+    Mempool(RpcTx, bool),
     /// In a block of our chain.
     Block(B256),
     /// In a block above our head: it will be matched there.
@@ -112,9 +116,9 @@ impl Follower {
         match place {
             Whereabouts::Nowhere | Whereabouts::Above => Ok(Vec::new()),
             Whereabouts::Elsewhere => Err("in a block of another branch".into()),
-            Whereabouts::Mempool(tx) => {
+            Whereabouts::Mempool(tx, genuine) => {
                 self.seen.insert(text::tx(hash));
-                Ok(vec![facts::pending(tx)])
+                Ok(vec![facts::pending(tx, *genuine)])
             }
             Whereabouts::Block(block) => {
                 let block = self.pool.block(*block).await;
@@ -157,8 +161,8 @@ impl Follower {
             // One that does not have our head may not have the transaction's block either.
             knew_head |= knows;
             for (hash, tx) in missing.into_iter().zip(txs) {
-                let Some(tx) = tx.filter(|tx| tx.hash == hash) else { continue };
-                let place = self.place_of(tx, &head).await;
+                let Some((tx, raw)) = tx.filter(|(tx, _)| tx.hash == hash) else { continue };
+                let place = self.place_of(tx, &raw, &head).await;
                 // "Pending", from a node that is behind, may have been mined long since.
                 if knows || matches!(place, Whereabouts::Block(_)) {
                     found.insert(hash, place);
@@ -168,9 +172,10 @@ impl Follower {
         if knew_head { Ok(found) } else { Err("no endpoint has our head".into()) }
     }
 
-    async fn place_of(&self, tx: RpcTx, head: &Link) -> Whereabouts {
+    async fn place_of(&self, tx: RpcTx, raw: &RawValue, head: &Link) -> Whereabouts {
         let (Some(hash), Some(Quantity(height))) = (tx.block_hash, tx.block_number) else {
-            return Whereabouts::Mempool(tx);
+            let genuine = !self.pool.recomputes() || verify::transaction_is_genuine(&tx, raw);
+            return Whereabouts::Mempool(tx, genuine);
         };
         if height > head.height {
             return Whereabouts::Above;
@@ -179,9 +184,14 @@ impl Follower {
         let ours = if height >= bottom {
             self.mirror.holds(height, hash)
         } else {
-            // Below what is kept: the endpoint's own chain has to hold it at that height.
-            let at = self.pool.range(0, height, 1).await;
-            matches!(at, Answer::Found(_, blocks) if blocks[0].block.hash == hash)
+            // Below what is kept: as many endpoints as the quorum asks for have to hold it at that height.
+            match self.pool.range(0, height, 1).await {
+                Answer::Found(supplier, blocks) if blocks[0].block.hash == hash => {
+                    let quorum = self.settings.quorum;
+                    quorum < 2 || self.pool.agreed_prefix(Some(supplier), &blocks, quorum).await == 1
+                }
+                _ => false,
+            }
         };
         if ours { Whereabouts::Block(hash) } else { Whereabouts::Elsewhere }
     }
@@ -203,25 +213,24 @@ impl Follower {
                 Ok(block) => self.facts_of(&block).await,
                 Err(error) => Err(error),
             };
-            match facts {
-                Ok(facts) => {
-                    self.note(link.height, &facts);
-                    held.push((link, facts));
-                }
-                Err(error) => {
-                    tracing::debug!(network = %self.settings.network, error, "look-ups wait");
-                    self.look_ups.extend(asked.into_iter().cloned());
-                    return Ok(());
-                }
+            match &facts {
+                Ok(facts) => self.note(link.height, facts),
+                Err(error) => tracing::debug!(network = %self.settings.network, error, "look-ups wait"),
             }
+            held.push((link, facts.ok()));
         }
-        self.baseline(&asked).await;
         for look_up in asked {
             let pays = |fact: &&TxFact| {
                 fact.transfers.iter().any(|moved| moved.to == look_up.pay_to && moved.asset == look_up.asset)
             };
-            let within = held.iter().filter(|(link, _)| look_up.since.is_some_and(|since| link.timestamp() >= since));
-            let facts = within.flat_map(|(_, facts)| facts).filter(pays).cloned().collect();
+            let within =
+                || held.iter().filter(|(link, _)| look_up.since.is_some_and(|since| link.timestamp() >= since));
+            if within().any(|(_, facts)| facts.is_none()) {
+                // Only those wait that need the block which can't be had.
+                self.look_ups.push_back(look_up.clone());
+                continue;
+            }
+            let facts = within().filter_map(|(_, facts)| facts.as_ref()).flatten().filter(pays).cloned().collect();
             self.looked_up(look_up, facts).await?;
         }
         Ok(())
@@ -309,9 +318,9 @@ impl Follower {
                     self.seen.remove(&tx);
                     self.reports.observe(Observation::Missing { tx, under: under.clone() }).await?;
                 }
-                Whereabouts::Mempool(pending) => {
+                Whereabouts::Mempool(pending, genuine) => {
                     self.seen.insert(tx);
-                    self.reports.observe(Observation::Seen(facts::pending(pending))).await?;
+                    self.reports.observe(Observation::Seen(facts::pending(pending, *genuine))).await?;
                 }
                 Whereabouts::Block(_) => {
                     for fact in self.facts_about(hash, &place).await.unwrap_or_default() {
@@ -349,7 +358,10 @@ impl Follower {
         };
         for batch in due.chunks(BATCH_MAX) {
             let hashes: Vec<B256> = batch.iter().filter_map(|(_, _, tx)| tx.as_str().parse().ok()).collect();
-            let Ok(found) = self.find(&hashes).await else { continue };
+            let Ok(found) = self.find(&hashes).await else {
+                self.retries.extend(batch.iter().map(|(_, tries, tx)| (polls + 1, *tries, tx.clone())));
+                continue;
+            };
             for (_, tries, tx) in batch {
                 let nowhere =
                     tx.as_str().parse::<B256>().is_ok_and(|hash| matches!(found[&hash], Whereabouts::Nowhere));
@@ -418,18 +430,17 @@ impl Follower {
     /// The transactions of a block that pay an address.
     async fn paid_to(&mut self, block: &Fetched, query: &AddressQuery) -> Result<Vec<TxFact>, String> {
         let receipts = self.blocks.receipts(&self.pool, block).await?;
-        let internal = if query.asset.is_native() && self.traces() && !receipts.txs.is_empty() {
-            self.blocks.internal(&self.pool, block).await?
-        } else {
-            None
-        };
+        let internal = if query.asset.is_native() { self.internal(block).await? } else { None };
         let address = text::parse_address(query.address.as_str())?;
         let token = (!query.asset.is_native()).then(|| text::parse_address(query.asset.as_str())).transpose()?;
         let pays = |(position, tx): &(usize, &super::block::Executed)| match token {
             Some(token) => tx.transfers.iter().any(|moved| moved.to == address && moved.token == token),
             None => {
                 tx.to == Some(address)
-                    || internal.as_ref().is_some_and(|all| all[*position].iter().any(|moved| moved.to == address))
+                    || internal
+                        .as_ref()
+                        .and_then(|all| all.get(*position))
+                        .is_some_and(|all| all.iter().any(|moved| moved.to == address))
             }
         };
         let hits: BTreeMap<_, _> =
@@ -438,17 +449,16 @@ impl Follower {
     }
 }
 
-/// Reads transactions, and whether the endpoint has our head.
-fn read_txs(endpoint: &Endpoint, mut answers: Answers) -> Result<(Vec<Option<RpcTx>>, bool), CallError> {
+/// A transaction, and the bytes that it was read from.
+type FoundTx = (RpcTx, Box<RawValue>);
+
+/// Reads transactions, and whether the endpoint has our head. A node's error says nothing about a transaction.
+fn read_txs(endpoint: &Endpoint, mut answers: Answers) -> Result<(Vec<Option<FoundTx>>, bool), CallError> {
     let knows = answers.pop().is_some_and(|answer| answer.is_ok_and(|raw| raw.get() != "null"));
-    let read = |answer: Result<Box<serde_json::value::RawValue>, CallError>| match answer {
-        Err(CallError::Node { .. }) => Ok(None),
-        answer => endpoint.read(&answer?),
+    let read = |answer: Result<Box<RawValue>, CallError>| {
+        let raw = answer?;
+        let tx: Option<RpcTx> = endpoint.read(&raw)?;
+        Ok(tx.map(|tx| (tx, raw)))
     };
     Ok((answers.into_iter().map(read).collect::<Result<_, _>>()?, knows))
-}
-
-/// Whether an asset is the chain's own coin; for the balance probe.
-pub(super) fn is_native(look_up: &LookUp) -> bool {
-    look_up.asset.as_str() == AssetId::NATIVE
 }

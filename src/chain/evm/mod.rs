@@ -9,11 +9,13 @@ mod balance;
 mod block;
 mod endpoint;
 mod facts;
+mod fetch;
 mod follow;
 mod lookup;
 mod mirror;
 mod pool;
 mod text;
+mod verify;
 mod wake;
 pub mod wire;
 

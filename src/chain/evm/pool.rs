@@ -1,5 +1,7 @@
 //! The endpoints of a network, asked in turn until one has an answer.
 
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use alloy_primitives::B256;
@@ -7,6 +9,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::endpoint::{Call, CallError, Endpoint};
+use super::verify;
 use super::wire::{Quantity, RpcBlock};
 use crate::chain::EndpointHealth;
 
@@ -39,11 +42,23 @@ pub type Answers = Vec<Result<Box<RawValue>, CallError>>;
 pub struct Pool {
     chain_id: u64,
     endpoints: Vec<Endpoint>,
+    /// Whether what can be recomputed is recomputed.
+    recompute: bool,
+    /// Whether a header's hash was once the hash of what it says: from then on it has to be.
+    hashes_match: AtomicBool,
 }
 
+/// The largest height or time that is believed: larger ones don't fit JSON's whole numbers, and overflow sums.
+const NUMBER_MAX: u64 = 1 << 53;
+
 impl Pool {
-    pub fn new(chain_id: u64, endpoints: Vec<Endpoint>) -> Self {
-        Self { chain_id, endpoints }
+    pub fn new(chain_id: u64, recompute: bool, endpoints: Vec<Endpoint>) -> Self {
+        Self { chain_id, endpoints, recompute, hashes_match: AtomicBool::new(false) }
+    }
+
+    /// Whether what can be recomputed is recomputed.
+    pub fn recomputes(&self) -> bool {
+        self.recompute
     }
 
     pub fn len(&self) -> usize {
@@ -98,7 +113,7 @@ impl Pool {
             if !calls.iter().all(|(method, _)| endpoint.offers(method)) || !self.is_usable(index).await {
                 continue;
             }
-            let answered = endpoint.batch(calls).await.and_then(|answers| read(endpoint, answers));
+            let answered = endpoint.batches(calls).await.and_then(|answers| read(endpoint, answers));
             match answered {
                 Ok(Some(value)) => return Answer::Found(index, value),
                 Ok(None) => absent = true,
@@ -111,7 +126,7 @@ impl Pool {
     /// The block that an endpoint claims as its tip.
     pub async fn latest(&self, start: usize) -> Answer<Fetched> {
         self.first(start, &[("eth_getBlockByNumber", json!(["latest", false]))], |endpoint, answers| {
-            let block = read_block(endpoint, answers)?;
+            let block = self.read_block(endpoint, answers)?;
             if let Some(block) = &block {
                 endpoint.set_tip(super::mirror::Link::from(&block.block).block_ref());
             }
@@ -123,7 +138,7 @@ impl Pool {
     /// A block by its hash.
     pub async fn block(&self, hash: B256) -> Answer<Fetched> {
         self.first(0, &[("eth_getBlockByHash", json!([hash, false]))], |endpoint, answers| {
-            let block = read_block(endpoint, answers)?;
+            let block = self.read_block(endpoint, answers)?;
             match block {
                 Some(block) if block.block.hash != hash => Err(blame(endpoint, "another block than was asked for")),
                 block => Ok(block),
@@ -139,7 +154,7 @@ impl Pool {
         self.first(start, &calls, |endpoint, answers| {
             let mut blocks: Vec<Fetched> = Vec::with_capacity(answers.len());
             for (answer, height) in answers.into_iter().zip(from..) {
-                let Some(block) = read_block(endpoint, vec![answer])? else { break };
+                let Some(block) = self.read_block(endpoint, vec![answer])? else { break };
                 let linked = blocks.last().is_none_or(|below| below.block.hash == block.block.parent_hash);
                 if block.block.number.0 != height {
                     return Err(blame(endpoint, "another block than was asked for"));
@@ -155,6 +170,35 @@ impl Pool {
         .await
     }
 
+    /// The same question to each endpoint that may be asked: the answer that at least `quorum` of them gave, how many did,
+    /// and how many were asked.
+    pub async fn agreed<T: PartialEq>(
+        &self,
+        quorum: usize,
+        calls: &[Call],
+        read: impl Fn(&Endpoint, Answers) -> Result<Option<T>, CallError>,
+    ) -> Result<(T, usize, usize), String> {
+        let mut given: Vec<(T, usize)> = Vec::new();
+        let mut asked = 0;
+        for index in 0..self.endpoints.len() {
+            let endpoint = &self.endpoints[index];
+            if !calls.iter().all(|(method, _)| endpoint.offers(method)) || !self.is_usable(index).await {
+                continue;
+            }
+            let Ok(Some(value)) = endpoint.batches(calls).await.and_then(|answers| read(endpoint, answers)) else {
+                continue;
+            };
+            asked += 1;
+            match given.iter_mut().find(|(other, _)| *other == value) {
+                Some((_, count)) => *count += 1,
+                None => given.push((value, 1)),
+            }
+        }
+        let best = given.into_iter().max_by_key(|(_, count)| *count).filter(|(_, count)| *count >= quorum);
+        let (value, count) = best.ok_or_else(|| format!("no {quorum} endpoints agree"))?;
+        Ok((value, count, asked))
+    }
+
     /// How many endpoints beside one have a block at its height.
     pub async fn agreeing(&self, beside: usize, height: u64, hash: B256) -> usize {
         let mut agreeing = 0;
@@ -168,6 +212,68 @@ impl Pool {
         }
         agreeing
     }
+
+    /// How many of these consecutive blocks, from the lowest on, `quorum` endpoints have in all they say: hash, parent and
+    /// transactions. `supplier` counts as one, where all of them came from it.
+    pub async fn agreed_prefix(&self, supplier: Option<usize>, blocks: &[Fetched], quorum: usize) -> usize {
+        let number = |block: &Fetched| ("eth_getBlockByNumber", json!([format!("{:#x}", block.block.number.0), false]));
+        let calls: Vec<_> = blocks.iter().map(number).collect();
+        let mut prefixes = Vec::new();
+        for index in 0..self.endpoints.len() {
+            if supplier == Some(index) {
+                prefixes.push(blocks.len());
+                continue;
+            }
+            if !self.is_usable(index).await {
+                continue;
+            }
+            let endpoint = &self.endpoints[index];
+            let Ok(answers) = endpoint.batch(&calls).await else { continue };
+            let same = |(answer, block): &(Result<Box<RawValue>, CallError>, &Fetched)| {
+                let read = answer.as_ref().ok().and_then(|raw| serde_json::from_str::<RpcBlock>(raw.get()).ok());
+                read.is_some_and(|read| {
+                    read.hash == block.block.hash
+                        && read.parent_hash == block.block.parent_hash
+                        && read.transactions == block.block.transactions
+                })
+            };
+            prefixes.push(answers.into_iter().zip(blocks).take_while(same).count());
+        }
+        prefixes.sort_unstable_by_key(|length| std::cmp::Reverse(*length));
+        prefixes.get(quorum.saturating_sub(1)).copied().unwrap_or(0)
+    }
+
+    /// Reads the first answer as a block; `null` is none. What can't be is refused.
+    fn read_block(&self, endpoint: &Endpoint, answers: Answers) -> Result<Option<Fetched>, CallError> {
+        let raw = match answers.into_iter().next() {
+            // Nodes say so of blocks that they don't have.
+            Some(Err(CallError::Node { .. })) | None => return Ok(None),
+            Some(answer) => answer?,
+        };
+        if raw.get() == "null" {
+            return Ok(None);
+        }
+        let block: RpcBlock = endpoint.read(&raw)?;
+        if block.number.0 > NUMBER_MAX || block.timestamp.0 > NUMBER_MAX / 1000 {
+            return Err(blame(endpoint, "a block beyond all numbers"));
+        }
+        let distinct: HashSet<_> = block.transactions.iter().collect();
+        if distinct.len() != block.transactions.len() {
+            return Err(blame(endpoint, "a block that holds a transaction twice"));
+        }
+        match verify::header(&raw, block.hash).filter(|_| self.recompute) {
+            Some(header) if verify::emptiness_matches(&header, &block.transactions) => {
+                self.hashes_match.store(true, Ordering::Relaxed);
+            }
+            Some(_) => return Err(blame(endpoint, "a block without the transactions that its header speaks of")),
+            None if self.recompute && self.hashes_match.load(Ordering::Relaxed) => {
+                return Err(blame(endpoint, "a header that does not hash to what it is called"));
+            }
+            // A chain that hashes otherwise, as far as is known.
+            None => {}
+        }
+        Ok(Some(Fetched { block, raw }))
+    }
 }
 
 /// A block, and the bytes that it was read from.
@@ -177,19 +283,6 @@ pub struct Fetched {
     pub block: RpcBlock,
     /// The bytes.
     pub raw: Box<RawValue>,
-}
-
-/// Reads the first answer as a block; `null` is none.
-fn read_block(endpoint: &Endpoint, answers: Answers) -> Result<Option<Fetched>, CallError> {
-    let raw = match answers.into_iter().next() {
-        // Nodes say so of blocks that they don't have.
-        Some(Err(CallError::Node { .. })) | None => return Ok(None),
-        Some(answer) => answer?,
-    };
-    if raw.get() == "null" {
-        return Ok(None);
-    }
-    Ok(Some(Fetched { block: endpoint.read(&raw)?, raw }))
 }
 
 /// What an endpoint said can't be: it rests.

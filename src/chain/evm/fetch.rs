@@ -1,0 +1,431 @@
+//! What blocks hold, fetched, checked and kept: receipts, bodies of transactions, calls inside them.
+//!
+//! What can be recomputed is recomputed, so that agreement is needed on block hashes only. What can't be has to come from as
+//! many endpoints as the quorum asks for, in the same words.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use alloy_primitives::{Address, B256, U256, keccak256};
+use h402_watch_engine::input::Verification;
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::block::{Executed, InternalTransfer, check_receipts, from_flat, from_frames, read_deep};
+use super::endpoint::{Call, CallError, Endpoint};
+use super::mirror::Link;
+use super::pool::{Answer, Answers, Fetched, Pool, blame};
+use super::verify::{self, Signed};
+use super::wire::RpcTx;
+
+/// Calls of one batch that every provider accepts (research/evm.md §6: Tron takes 100).
+pub const BATCH_MAX: usize = 100;
+/// Transactions whose details are kept at once, so that a look-up does not fetch a block again.
+const CACHED_TXS_MAX: usize = 100_000;
+/// Tries to trace a block after which it is done without.
+const UNTRACED_MAX: u32 = 8;
+/// Failures in a row after which receipts and traces are no longer asked for together.
+const PREFETCH_FAILURES_MAX: u32 = 3;
+
+/// What the body of a transaction tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Body {
+    pub from: Address,
+    pub to: Option<Address>,
+    pub value: U256,
+    pub nonce: u64,
+    /// Whether it calls a contract, or makes one.
+    pub calls: bool,
+}
+
+/// Receipts of a block, and how much of them was checked.
+#[derive(Debug)]
+pub struct Receipts {
+    pub txs: Vec<Executed>,
+    pub verification: Verification,
+}
+
+/// Bodies of a block's transactions, and how much of them was checked.
+#[derive(Debug)]
+pub struct Bodies {
+    pub txs: Vec<Body>,
+    pub verification: Verification,
+    /// Their signatures, where the transactions have the root that the header names.
+    signed: Option<Vec<Signed>>,
+}
+
+/// Movements of native coin by calls, for each transaction of a block.
+pub type Internal = Arc<Vec<Vec<InternalTransfer>>>;
+
+/// What was fetched of a block so far.
+#[derive(Clone, Default)]
+struct Parts {
+    /// The digest of the list of transactions that the rest belongs to: positions in it are what the rest goes by.
+    list: B256,
+    block: Option<Fetched>,
+    receipts: Option<Arc<Receipts>>,
+    bodies: Option<Arc<Bodies>>,
+    internal: Option<Internal>,
+    /// Tries to trace it that came to nothing.
+    untraced: u32,
+}
+
+/// Whether roots of this chain's headers can be recomputed from what nodes answer (research/evm.md §2.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Roots {
+    /// Not yet, as far as was tried.
+    Differ,
+    /// They could once: what doesn't match is a lie.
+    Match,
+}
+
+/// Fetches and keeps what blocks hold.
+pub struct Blocks {
+    quorum: usize,
+    cache: HashMap<B256, Parts>,
+    order: VecDeque<(B256, usize)>,
+    cached_txs: usize,
+    receipt_roots: Roots,
+    transaction_roots: Roots,
+    /// How often in a row receipts and traces could not be had together.
+    prefetch_failures: u32,
+    warned: bool,
+}
+
+impl Blocks {
+    pub fn new(quorum: usize) -> Self {
+        Self {
+            quorum,
+            cache: HashMap::new(),
+            order: VecDeque::new(),
+            cached_txs: 0,
+            receipt_roots: Roots::Differ,
+            transaction_roots: Roots::Differ,
+            prefetch_failures: 0,
+            warned: false,
+        }
+    }
+
+    fn parts(&mut self, block: &Fetched) -> &mut Parts {
+        let list = keccak256(block.block.transactions.concat());
+        // An empty block takes room too.
+        let (hash, txs) = (block.block.hash, block.block.transactions.len() + 1);
+        if self.cache.get(&hash).is_some_and(|parts| parts.list != list) {
+            // Another endpoint told of other transactions in it: what one of them said does not fit the other's positions.
+            self.cache.insert(hash, Parts { list, ..Parts::default() });
+        }
+        if !self.cache.contains_key(&hash) {
+            self.order.push_back((hash, txs));
+            self.cached_txs += txs;
+            while self.cached_txs > CACHED_TXS_MAX
+                && self.order.len() > 1
+                && let Some((oldest, txs)) = self.order.pop_front()
+            {
+                self.cache.remove(&oldest);
+                self.cached_txs -= txs;
+            }
+        }
+        self.cache.entry(hash).or_insert_with(|| Parts { list, ..Parts::default() })
+    }
+
+    /// A block that is kept.
+    pub fn fetched(&self, hash: B256) -> Option<Fetched> {
+        self.cache.get(&hash)?.block.clone()
+    }
+
+    /// Keeps a block.
+    pub fn keep(&mut self, block: &Fetched) {
+        self.parts(block).block = Some(block.clone());
+    }
+
+    /// Forgets what was fetched of a block: parts of it contradict each other.
+    fn forget(&mut self, block: &Fetched) {
+        let parts = self.parts(block);
+        *parts = Parts { list: parts.list, ..Parts::default() };
+    }
+
+    /// The receipts of a block.
+    pub async fn receipts(&mut self, pool: &Pool, block: &Fetched) -> Result<Arc<Receipts>, String> {
+        if let Some(receipts) = &self.parts(block).receipts {
+            return Ok(Arc::clone(receipts));
+        }
+        let receipts = if block.block.transactions.is_empty() {
+            Receipts { txs: Vec::new(), verification: Verification::Trie }
+        } else {
+            self.fetch_receipts(pool, block).await?
+        };
+        let receipts = Arc::new(receipts);
+        self.parts(block).receipts = Some(Arc::clone(&receipts));
+        Ok(receipts)
+    }
+
+    async fn fetch_receipts(&mut self, pool: &Pool, block: &Fetched) -> Result<Receipts, String> {
+        let whole = [("eth_getBlockReceipts", json!([block.block.hash]))];
+        let offered = |pool: &Pool| (0..pool.len()).any(|index| pool.at(index).offers("eth_getBlockReceipts"));
+        if offered(pool) {
+            let receipts = self.checked_receipts(pool, &whole, block).await;
+            if receipts.is_ok() || offered(pool) {
+                return receipts;
+            }
+        }
+        let hashes = &block.block.transactions;
+        let calls: Vec<_> = hashes.iter().map(|hash| ("eth_getTransactionReceipt", json!([hash]))).collect();
+        self.checked_receipts(pool, &calls, block).await
+    }
+
+    /// Receipts in one answer, or one by one. Recomputed if that can be; else from as many endpoints as agree.
+    async fn checked_receipts(&mut self, pool: &Pool, calls: &[Call], block: &Fetched) -> Result<Receipts, String> {
+        let strict = pool.recomputes() && self.receipt_roots == Roots::Match;
+        if pool.recomputes() {
+            let read = |endpoint: &Endpoint, answers: Answers| {
+                let Some((raw, txs)) = read_receipts(endpoint, answers, block)? else { return Ok(None) };
+                match verify::receipts_match(block, &raw) {
+                    true => Ok(Some(txs)),
+                    false if strict => Err(blame(endpoint, "receipts that don't match the block's root")),
+                    false => Err(CallError::Node { code: 0, message: UNMATCHED.into() }),
+                }
+            };
+            match pool.first(0, calls, read).await {
+                Answer::Found(_, txs) => {
+                    self.receipt_roots = Roots::Match;
+                    return Ok(Receipts { txs, verification: Verification::Trie });
+                }
+                Answer::Failed(error) if error.contains(UNMATCHED) => self.warn_once(),
+                other => return Err(other.found("the block's receipts").err().unwrap_or_default()),
+            }
+        }
+        let read =
+            |endpoint: &Endpoint, answers: Answers| Ok(read_receipts(endpoint, answers, block)?.map(|(_, txs)| txs));
+        let (txs, verification) = self.on_their_word(pool, calls, read, "the block's receipts").await?;
+        Ok(Receipts { txs, verification })
+    }
+
+    fn warn_once(&mut self) {
+        if !std::mem::replace(&mut self.warned, true) {
+            tracing::warn!("what this chain's nodes say can't be recomputed: it is taken at their word");
+        }
+    }
+
+    /// What nothing proves: the quorum's word, or one endpoint's where no quorum is asked for.
+    async fn on_their_word<T: PartialEq>(
+        &self,
+        pool: &Pool,
+        calls: &[Call],
+        read: impl Fn(&Endpoint, Answers) -> Result<Option<T>, CallError>,
+        what: &str,
+    ) -> Result<(T, Verification), String> {
+        if self.quorum < 2 {
+            return Ok((pool.first(0, calls, read).await.found(what)?, Verification::Endpoint));
+        }
+        let (value, agreed, asked) = pool.agreed(self.quorum, calls, read).await?;
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Ok((value, Verification::Quorum { agreed: count(agreed), asked: count(asked) }))
+    }
+
+    /// Receipts and traces of a block in one request, where an endpoint offers both and its word is enough.
+    ///
+    /// What can't be had so is left to [`Blocks::receipts`] and [`Blocks::internal`].
+    pub async fn prefetch(&mut self, pool: &Pool, block: &Fetched) {
+        let parts = self.parts(block);
+        let known = parts.receipts.is_some() || parts.internal.is_some();
+        let given_up = self.prefetch_failures >= PREFETCH_FAILURES_MAX;
+        if known || given_up || self.quorum > 1 || self.receipt_roots != Roots::Match {
+            return;
+        }
+        let height = format!("{:#x}", block.block.number.0);
+        let calls = [("eth_getBlockReceipts", json!([block.block.hash])), ("trace_block", json!([height]))];
+        let read = |endpoint: &Endpoint, mut answers: Answers| {
+            let traces = answers.pop();
+            let Some((raw, txs)) = read_receipts(endpoint, answers, block)? else { return Ok(None) };
+            if !verify::receipts_match(block, &raw) {
+                return Err(blame(endpoint, "receipts that don't match the block's root"));
+            }
+            let traced = match traces {
+                Some(Ok(raw)) if raw.get() != "null" => from_flat(block, endpoint.read(&raw)?),
+                _ => None,
+            };
+            Ok(Some((txs, traced)))
+        };
+        let answer = pool.first(0, &calls, read).await;
+        self.prefetch_failures = if let Answer::Failed(_) = answer { self.prefetch_failures + 1 } else { 0 };
+        if let Answer::Found(_, (txs, traced)) = answer {
+            let parts = self.parts(block);
+            parts.receipts = Some(Arc::new(Receipts { txs, verification: Verification::Trie }));
+            parts.internal = traced.map(Arc::new);
+        }
+    }
+
+    /// The bodies of a block's transactions, in agreement with its receipts: who sent what to whom stands here, and a
+    /// receipt that says otherwise is a lie, whatever its root.
+    pub async fn bodies(&mut self, pool: &Pool, block: &Fetched) -> Result<Arc<Bodies>, String> {
+        let receipts = self.receipts(pool, block).await?;
+        let bodies = match &self.parts(block).bodies {
+            Some(bodies) => Arc::clone(bodies),
+            None => Arc::new(self.fetch_bodies(pool, block).await?),
+        };
+        let agree = receipts.txs.len() == bodies.txs.len()
+            && receipts.txs.iter().zip(&bodies.txs).all(|(tx, body)| tx.to == body.to && tx.from == body.from);
+        if !agree {
+            self.forget(block);
+            return Err("receipts and transactions that contradict each other".into());
+        }
+        self.parts(block).bodies = Some(Arc::clone(&bodies));
+        Ok(bodies)
+    }
+
+    async fn fetch_bodies(&mut self, pool: &Pool, block: &Fetched) -> Result<Bodies, String> {
+        let calls = [("eth_getBlockByHash", json!([block.block.hash, true]))];
+        let strict = pool.recomputes() && self.transaction_roots == Roots::Match;
+        let body = |tx: RpcTx| Body {
+            from: tx.from,
+            to: tx.to,
+            value: tx.value.0,
+            nonce: tx.nonce.0,
+            calls: !tx.input.is_empty(),
+        };
+        let read_plainly = |endpoint: &Endpoint, answers: Answers| {
+            let Some(raw) = value(answers)? else { return Ok(None) };
+            let full: FullBlock = endpoint.read(&raw)?;
+            let same = full.transactions.iter().map(|tx| &tx.hash).eq(&block.block.transactions);
+            if full.hash != block.block.hash || !same {
+                return Err(blame(endpoint, "other transactions than the block's"));
+            }
+            Ok(Some((raw, full.transactions.into_iter().map(body).collect::<Vec<_>>())))
+        };
+        if pool.recomputes() {
+            let read = |endpoint: &Endpoint, answers: Answers| {
+                let Some((raw, txs)) = read_plainly(endpoint, answers)? else { return Ok(None) };
+                match verify::transactions_match(block, &raw) {
+                    Some(signed) => Ok(Some((txs, signed))),
+                    None if strict => Err(blame(endpoint, "transactions that don't match the block's root")),
+                    None => Err(CallError::Node { code: 0, message: UNMATCHED.into() }),
+                }
+            };
+            match pool.first(0, &calls, read).await {
+                Answer::Found(_, (txs, signed)) => {
+                    self.transaction_roots = Roots::Match;
+                    return Ok(Bodies { txs, verification: Verification::Trie, signed: Some(signed) });
+                }
+                // A kind of transaction that can't be encoded here, or a chain that hashes otherwise.
+                Answer::Failed(error) if error.contains(UNMATCHED) => self.warn_once(),
+                other => return Err(other.found("the block's transactions").err().unwrap_or_default()),
+            }
+        }
+        let read = |endpoint: &Endpoint, answers: Answers| Ok(read_plainly(endpoint, answers)?.map(|(_, txs)| txs));
+        let (txs, verification) = self.on_their_word(pool, &calls, read, "the block's transactions").await?;
+        Ok(Bodies { txs, verification, signed: None })
+    }
+
+    /// The movements of native coin by calls inside a block's transactions; `None` where they can't be had.
+    ///
+    /// A trace is under no root: with a quorum, as many endpoints have to give the same. With `insist` a block that is not
+    /// traced is an error, however often it was tried.
+    pub async fn internal(&mut self, pool: &Pool, block: &Fetched, insist: bool) -> Result<Option<Internal>, String> {
+        if block.block.transactions.is_empty() {
+            return Ok(Some(Internal::default()));
+        }
+        if let Some(internal) = &self.parts(block).internal {
+            return Ok(Some(Arc::clone(internal)));
+        }
+        let link = Link::from(&block.block);
+        let flat = [("trace_block", json!([format!("{:#x}", link.height)]))];
+        let frames = [("debug_traceBlockByHash", json!([link.hash, { "tracer": "callTracer" }]))];
+        let (mut failure, mut answered) = (None, true);
+        for calls in [&flat, &frames] {
+            let offering = (0..pool.len()).filter(|index| pool.at(*index).offers(calls[0].0)).count();
+            if offering < self.quorum.max(1) {
+                continue;
+            }
+            let read = |_: &Endpoint, answers: Answers| {
+                let Some(raw) = value(answers)? else { return Ok(None) };
+                // What can't be read is not there, as far as this goes.
+                Ok(if calls[0].0 == "trace_block" {
+                    serde_json::from_str(raw.get()).ok().and_then(|traces| from_flat(block, traces))
+                } else {
+                    read_deep(&raw).ok().and_then(|traces| from_frames(block, traces))
+                })
+            };
+            let traced = if self.quorum < 2 {
+                let answer = pool.first(0, calls, read).await;
+                answered &= !matches!(answer, Answer::Failed(_));
+                answer.found("the block's trace")
+            } else {
+                pool.agreed(self.quorum, calls, read).await.map(|(internal, ..)| internal)
+            };
+            match traced {
+                Ok(internal) => {
+                    let internal = Arc::new(internal);
+                    self.parts(block).internal = Some(Arc::clone(&internal));
+                    return Ok(Some(internal));
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        let Some(error) = failure else { return Ok(None) };
+        let parts = self.parts(block);
+        parts.untraced += u32::from(answered);
+        if insist || parts.untraced < UNTRACED_MAX {
+            return Err(error);
+        }
+        // Nodes that trace, and have no trace of this block: going on without is better than standing still.
+        tracing::warn!(height = link.height, error, "a block is not traced: what contracts paid in it is not seen");
+        let empty = Arc::new(vec![Vec::new(); block.block.transactions.len()]);
+        self.parts(block).internal = Some(Arc::clone(&empty));
+        Ok(Some(empty))
+    }
+}
+
+impl Bodies {
+    /// Whether a transaction was signed by its sender, where signatures could be checked at all.
+    pub fn is_genuine(&self, position: usize) -> bool {
+        let Some(signed) = &self.signed else { return true };
+        match (signed.get(position), self.txs.get(position)) {
+            (Some(signed), Some(body)) => signed.signer() == Some(body.from),
+            _ => false,
+        }
+    }
+}
+
+const UNMATCHED: &str = "can't be recomputed";
+
+#[derive(Deserialize)]
+struct FullBlock {
+    hash: B256,
+    transactions: Vec<RpcTx>,
+}
+
+/// The first answer, unless it is `null` or the node does not know what was asked for.
+fn value(answers: Answers) -> Result<Option<Box<RawValue>>, CallError> {
+    match answers.into_iter().next() {
+        Some(Err(CallError::Node { .. })) | None => Ok(None),
+        Some(Ok(raw)) if raw.get() == "null" => Ok(None),
+        Some(answer) => answer.map(Some),
+    }
+}
+
+type Checked = (Box<RawValue>, Vec<Executed>);
+
+/// Receipts in one answer for the block, or in one for each transaction.
+fn read_receipts(endpoint: &Endpoint, answers: Answers, block: &Fetched) -> Result<Option<Checked>, CallError> {
+    let one = block.block.transactions.len() == 1;
+    let raw = if answers.len() == 1 && !(one && is_object(&answers)) {
+        let Some(raw) = value(answers)? else { return Ok(None) };
+        raw
+    } else {
+        let mut joined = String::from("[");
+        for answer in answers {
+            let Some(raw) = value(vec![answer])? else { return Ok(None) };
+            joined.push_str(if joined.len() > 1 { "," } else { "" });
+            joined.push_str(raw.get());
+        }
+        joined.push(']');
+        RawValue::from_string(joined).map_err(|error| CallError::Endpoint(error.to_string()))?
+    };
+    let txs = check_receipts(&raw, block).map_err(|error| blame(endpoint, &error))?;
+    Ok(Some((raw, txs)))
+}
+
+fn is_object(answers: &Answers) -> bool {
+    matches!(answers.first(), Some(Ok(raw)) if raw.get().starts_with('{'))
+}
