@@ -363,7 +363,7 @@ impl Follower {
             blocks.truncate(agreed);
         }
         let Some(last) = blocks.last().map(|block| Link::from(&block.block)) else {
-            let why = format!("fewer than {} endpoints have the next block up to {tip}", self.settings.quorum);
+            let why = format!("fewer than {} endpoints agree on the next block", self.settings.quorum);
             return Ok(Err(Hold::Wait(why)));
         };
         let mut report = Vec::with_capacity(blocks.len());
