@@ -28,7 +28,8 @@
 //! | `engine/receipt`, `canonical` | the artefacts, and RFC 8785 |
 //! | [`chain`] | the source trait, interests and questions, health; [`chain::evm`] is the first family |
 //! | `chain/evm/follow` | heads, gaps, forks, finality |
-//! | `chain/evm/block`, `facts` | what a block holds, checked against its roots; what of it is watched |
+//! | `chain/evm/block`, `fetch`, `facts` | what moved in a block; fetched, checked and kept; what of it is watched |
+//! | `chain/evm/verify` | headers, roots and signers, recomputed |
 //! | `chain/evm/lookup`, `balance` | questions about what is there already; payments that leave no log |
 //! | `chain/evm/endpoint`, `pool`, `wake`, `mirror` | one URL; all of them; WebSocket hints; the chain that the engine holds |
 //! | [`store`] | tables, records, the atomic commit, retention |
