@@ -131,6 +131,37 @@ async fn an_authorization_is_followed_whoever_submits_it() {
     client.until(&after, "settled:failed:already_claimed").await;
 }
 
+/// One that was used long before its watch was made, and is past its validBefore by now, was paid, and has not expired; also
+/// where the provider takes only a few blocks at a time.
+#[tokio::test]
+async fn an_authorization_that_was_used_is_not_expired() {
+    let anvil = Anvil::manual().await;
+    let token = anvil.token("TestERC20").await;
+    let proxy = crate::support::proxy::Proxy::before(&anvil.http()).await;
+    proxy.behave(|method, params, result| {
+        use crate::support::anvil::quantity;
+        use crate::support::proxy::Reply;
+        let blocks = || quantity(&params[0]["toBlock"]) - quantity(&params[0]["fromBlock"]);
+        if method == "eth_getLogs" && blocks() > 4 {
+            Reply::Error(-32602, "at most 5 blocks")
+        } else {
+            Reply::Result(result)
+        }
+    });
+    let (nonce, valid) = (B256::repeat_byte(3), now_ms() / 1000 - 500);
+    anvil.invoke(&token, use_authorization(&shop(1), nonce, valid), 0).await;
+    anvil.mine(1).await;
+    anvil.call("evm_setNextBlockTimestamp", json!([valid + 1])).await;
+    anvil.mine(6).await;
+    for url in [anvil.http(), proxy.http()] {
+        let service = crate::Service::start(crate::BINARY, crate::Setup::http(url)).await;
+        let mut client = service.client().await;
+        let subject = authorization(nonce, valid * 1000);
+        let id = client.create(in_token(spec(subject, &shop(1), 100, 2), &token)).await;
+        client.until(&id, "settled:success").await;
+    }
+}
+
 /// Edge case 28: once the chain is past validBefore it can never be used.
 #[tokio::test]
 async fn an_authorization_past_its_valid_before_is_expired() {

@@ -259,35 +259,62 @@ impl Follower {
     }
 
     async fn find_authorization(&mut self, look_up: &LookUp) -> Result<Vec<TxFact>, String> {
-        let Subject::Authorization { authorizer, nonce, .. } = &look_up.subject else { return Ok(Vec::new()) };
         let (Some(bottom), Some(head)) = (self.mirror.bottom().copied(), self.mirror.head().copied()) else {
             return Err("no chain yet".into());
         };
+        // One request for the whole chain is little to a node of one's own, and too much for some providers.
+        let uses = match self.uses_of(look_up, 0, &head).await {
+            Ok(uses) => uses,
+            Err(_) => self.uses_in_pieces(look_up, &bottom, &head).await?,
+        };
+        let mut facts = Vec::new();
+        for tx in uses {
+            let found = self.find(&[tx]).await?;
+            facts.extend(self.facts_about(tx, &found[&tx]).await?);
+        }
+        Ok(facts)
+    }
+
+    /// The uses of an authorization in the blocks that are kept, in as few requests as providers let pass.
+    async fn uses_in_pieces(&mut self, look_up: &LookUp, bottom: &Link, head: &Link) -> Result<Vec<B256>, String> {
+        let (mut from, mut span, mut uses) = (bottom.height, head.height - bottom.height + 1, Vec::new());
+        while from <= head.height {
+            let to = self.mirror.at((from + span - 1).min(head.height)).copied().ok_or("no such block")?;
+            match self.uses_of(look_up, from, &to).await {
+                Ok(more) => {
+                    uses.extend(more);
+                    from = to.height + 1;
+                }
+                Err(error) if span == 1 => return Err(error),
+                Err(_) => span = span.div_ceil(2),
+            }
+        }
+        Ok(uses)
+    }
+
+    /// The transactions in which an authorization was used or cancelled, from a height up to a block.
+    async fn uses_of(&self, look_up: &LookUp, from: u64, to: &Link) -> Result<Vec<B256>, String> {
+        let Subject::Authorization { authorizer, nonce, .. } = &look_up.subject else { return Ok(Vec::new()) };
         let authorizer = text::parse_address(authorizer.as_str())?.into_word();
         let filter = json!([{
             "address": look_up.asset.as_str(),
             "topics": [[AUTHORIZATION_USED, AUTHORIZATION_CANCELED], authorizer, nonce],
-            "fromBlock": format!("{:#x}", bottom.height),
-            "toBlock": format!("{:#x}", head.height),
+            "fromBlock": format!("{from:#x}"),
+            "toBlock": format!("{:#x}", to.height),
         }]);
-        let calls = [("eth_getLogs", filter), ("eth_getBlockTransactionCountByHash", json!([head.hash]))];
+        let calls = [("eth_getLogs", filter), ("eth_getBlockTransactionCountByHash", json!([to.hash]))];
         let read = |endpoint: &Endpoint, mut answers: Answers| {
             let knows = answers.pop().is_some_and(|answer| answer.is_ok_and(|raw| raw.get() != "null"));
             let Some(Ok(raw)) = answers.pop() else { return Ok(None) };
             let logs: Vec<RpcLog> = endpoint.read(&raw)?;
-            Ok(knows.then_some(logs))
+            let txs: Vec<_> = logs.into_iter().filter_map(|log| log.transaction_hash).collect();
+            Ok(knows.then_some(txs))
         };
-        let logs = self.pool.first(0, &calls, read).await.found("the contract's log")?;
-        let mut facts = Vec::new();
-        for log in logs {
-            let (Some(block), Some(tx)) = (log.block_hash, log.transaction_hash) else { continue };
-            let Some(link) = self.mirror.iter().find(|link| link.hash == block).copied() else {
-                return Err("in a block of another branch".into());
-            };
-            let block = self.block_of(&link).await?;
-            facts.extend(self.facts_in(&block, &[tx]).await?);
+        if self.settings.quorum > 1 {
+            let (uses, ..) = self.pool.agreed(self.settings.quorum, &calls, read).await?;
+            return Ok(uses);
         }
-        Ok(facts)
+        self.pool.first(0, &calls, read).await.found("the contract's log")
     }
 
     /// Where transactions went that left the chain.
