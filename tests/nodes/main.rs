@@ -46,6 +46,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod chaos;
 mod faults;
 mod outcomes;
 mod python;

@@ -10,32 +10,8 @@ use serde_json::Value;
 use crate::BINARY;
 use crate::support::anvil::{Anvil, quantity, shop};
 use crate::support::client::{Client, Seen, address, spec, tx, with};
+use crate::support::random::Random;
 use crate::support::service::{Service, Setup};
-
-/// A small generator of its own, so that a failing seed can be run again.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        // xorshift64 (Marsaglia 2003)
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
-
-/// Says the seed when the test fails.
-struct OnFailure(u64);
-
-impl Drop for OnFailure {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            use std::io::Write as _;
-            let _ = writeln!(std::io::stderr(), "run it again with H402_SEED={}", self.0);
-        }
-    }
-}
 
 #[tokio::test]
 async fn kill_9_thirty_times_under_load_fjall() {
@@ -48,10 +24,7 @@ async fn kill_9_ten_times_under_load_sled() {
 }
 
 async fn kill_under_load(engine: &'static str, rounds: u64) {
-    let seed = std::env::var("H402_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| crate::support::client::now_ms() | 1);
-    let mut random = Random(seed);
-    let _told = OnFailure(seed);
+    let mut random = Random::fresh();
     let anvil = Anvil::manual().await;
     anvil.mine(3).await;
     let start_ms = quantity(&anvil.block("latest").await["timestamp"]) * 1000;

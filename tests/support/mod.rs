@@ -5,6 +5,7 @@
 pub mod anvil;
 pub mod client;
 pub mod proxy;
+pub mod random;
 pub mod service;
 
 use std::path::PathBuf;
