@@ -3,7 +3,7 @@
 H402_DEVNET ?= $(HOME)/.cache/h402-watch/devnet
 export H402_DEVNET
 
-.PHONY: demo test lint devnet python fuzz deny
+.PHONY: demo test lint devnet python fuzz
 
 ## Follow eight payments on a real node to their outcomes.
 demo: devnet
@@ -13,7 +13,6 @@ demo: devnet
 ## Everything: engine, store, API, black-box tests on a real node, a client in another language.
 test: devnet python
 	cargo test --locked --workspace
-	H402_PYTHON=$(H402_DEVNET)/python/bin/python cargo test --locked --test python
 
 ## Formatting, lints, dependencies.
 lint:
@@ -25,6 +24,7 @@ lint:
 devnet:
 	deploy/devnet/get-anvil.sh $(H402_DEVNET)/anvil
 
+## A Python environment for the client that the tests generate from proto/.
 python:
 	deploy/devnet/get-python.sh $(H402_DEVNET)/python
 
