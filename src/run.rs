@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use h402_watch_engine::id::NetworkId;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Identity, ServerTlsConfig};
 
 use crate::api::{Api, GrpcLimits, Listen, Tokens, http_router, serve};
-use crate::chain::{self, Reporter, Settings};
+use crate::chain::{self, Reporter, Settings, Source};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Grpc, Network, Secret};
 use crate::driver::{Driver, NetworkSetup, Ready};
@@ -32,13 +33,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Arc::new(Metrics::new());
     let store = Arc::new(Store::open(config.store.engine, &config.store.path)?);
-    let (mut setups, mut adapters) = (Vec::new(), Vec::new());
-    for network in &config.networks {
-        let made = chain::source(settings(network, &clock));
-        let (source, spelling) = made.map_err(|expected| anyhow::anyhow!("network {}: id: {expected}", network.id))?;
-        setups.push(NetworkSetup { rules: network.rules(), aliases: network.aliases.clone(), spelling });
-        adapters.push((network.rules().network, source));
-    }
+    let (setups, adapters) = networks(&config, &clock)?;
     let bounds = (config.engine_limits(), config.keep());
     let driver_metrics = metrics.driver.clone();
     let Ready { driver, handle, reports, sources } =
@@ -101,6 +96,21 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         },
     };
     error.map_or(Ok(()), Err)
+}
+
+type Adapters = Vec<(NetworkId, Box<dyn Source>)>;
+
+/// What the driver is told of each network, and the source that follows it.
+fn networks(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<(Vec<NetworkSetup>, Adapters)> {
+    let (mut setups, mut adapters) = (Vec::new(), Vec::new());
+    for network in &config.networks {
+        let made = chain::source(settings(network, clock));
+        let (source, spelling) = made.map_err(|expected| anyhow::anyhow!("network {}: id: {expected}", network.id))?;
+        let rules = network.rules();
+        adapters.push((rules.network.clone(), source));
+        setups.push(NetworkSetup { rules, aliases: network.aliases.clone(), spelling });
+    }
+    Ok((setups, adapters))
 }
 
 type DriverEnd = Result<anyhow::Result<()>, tokio::sync::oneshot::error::RecvError>;
