@@ -407,6 +407,23 @@ fn a_killed_process_loses_nothing_that_was_acknowledged_and_leaves_nothing_half(
     });
 }
 
+/// Values that sled keeps in files of their own, too.
+#[test]
+fn large_records_are_kept() {
+    both(|engine, path| {
+        let mut large = watch(0, "tx");
+        large.candidates = (0..2000).map(|n| Candidate { claimed: vec![n], ..large.candidates[0].clone() }).collect();
+        {
+            let store = open(engine, path);
+            for _ in 0..3 {
+                let changes = Changes { watches: vec![large.clone()], ..Changes::default() };
+                store.commit(NOW, &changes).expect("commits");
+            }
+        }
+        assert_eq!(open(engine, path).watch(&large.id).expect("reads"), Some(large));
+    });
+}
+
 /// The largest file of a store is the one that is appended to.
 fn appended_file(path: &Path) -> std::path::PathBuf {
     let mut folders = vec![path.to_owned()];

@@ -271,7 +271,7 @@ const ADDRESS_QUERIES_MAX: usize = 256;
 /// What the driver wants of one source: the open interests, and questions in the order they were asked.
 ///
 /// Never blocks the driver: it holds at most one look-up per open watch and one location per orphaned transaction,
-/// which the engine's own limits bound, and [`ADDRESS_QUERIES_MAX`] address queries.
+/// which the engine's own limits bound, and 256 address queries.
 #[derive(Default)]
 pub struct Mailbox {
     wants: RwLock<Wants>,

@@ -53,7 +53,7 @@ pub struct AuthorizationLog {
 /// One movement of native coin by a call inside a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InternalTransfer {
-    /// [`INTERNAL_BASE`] and its place among the transaction's calls that carry coin.
+    /// `0x8000_0000` and its place among the transaction's calls that carry coin.
     pub index: u32,
     /// From whom.
     pub from: Address,
