@@ -8,8 +8,13 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use super::{Record, StoreError, Table, Tables, Write};
+
+/// How often, and after which pause, a lock is tried for.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) struct SledTables {
     database: sled::Db,
@@ -26,7 +31,17 @@ impl SledTables {
         let path = path.join("sled");
         // A flush on a timer would only add writes: each commit flushes.
         let config = sled::Config::new().path(&path).flush_every_ms(None);
-        let database = config.open().map_err(failed("open"))?;
+        // A store that was just closed in this process keeps its lock until sled's threads have ended.
+        let mut tries = LOCK_TRIES;
+        let database = loop {
+            match config.open() {
+                Err(sled::Error::Io(error)) if tries > 0 && error.to_string().contains("could not acquire lock") => {
+                    tries -= 1;
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                opened => break opened.map_err(failed("open"))?,
+            }
+        };
         // sled 0.34's `Config::db_path`.
         let log = File::options().read(true).write(true).open(path.join("db"));
         let log = log.map_err(|error| StoreError::Engine { action: "open", source: Box::new(error) })?;
