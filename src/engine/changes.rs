@@ -38,7 +38,10 @@ impl Changes {
     }
 }
 
-/// The highest blocks that a network gave its tags to, by height, which only move up; and what time has still to decide.
+/// The highest blocks that a network gave its tags to, by height; and what time has still to decide.
+///
+/// They move up, and a fork that leaves the chain below one takes it down to the fork point: what the network said of a
+/// block says nothing of another block at its height (invariant 6). No fork goes below `finalized`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FinalityMarks {
     /// `confirmed`
@@ -89,7 +92,8 @@ pub enum Ask {
     /// Look up what the chain and the mempools hold of this watch's subject already, and answer with
     /// `Observation::LookedUp`. Its interests were opened before.
     LookUp(LookUp),
-    /// A transaction left the chain: report it with `Observation::Seen`, or with `Observation::Missing`.
+    /// A transaction left the chain: report it with `Observation::Seen`, or with `Observation::Missing`. A watch that is
+    /// extended beyond its deadline waits for that.
     Locate {
         /// Which.
         tx: TxId,

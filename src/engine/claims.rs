@@ -55,6 +55,16 @@ impl Ledger {
         }
     }
 
+    /// How many claims are in memory.
+    pub fn len(&self) -> usize {
+        self.claims.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.claims.is_empty()
+    }
+
     /// The claims that changed since the last call, as they are now.
     pub fn drain(&mut self) -> Vec<(ClaimKey, Option<Claim>)> {
         let touched = std::mem::take(&mut self.touched);

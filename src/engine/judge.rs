@@ -58,6 +58,11 @@ impl View<'_> {
         self.heads.depth_of(block.height) > self.horizon || self.mark(Tag::Finalized).is_some_and(|m| block.height <= m)
     }
 
+    /// Whether what left the chain with a block is gone for good.
+    pub fn is_gone(&self, left: &BlockRef) -> bool {
+        self.heads.head().is_some_and(|head| head.block.height >= left.height + self.horizon)
+    }
+
     fn mark(&self, tag: Tag) -> Option<u64> {
         match tag {
             Tag::Confirmed => self.marks.confirmed,
@@ -136,8 +141,7 @@ impl View<'_> {
         let deciding = watch.candidates.iter().position(deep)?;
         let candidate = &watch.candidates[deciding];
         let fact = &candidate.fact;
-        if fact.execution == Execution::Unknown || !(fact.transfers_known || fact.execution == Execution::Reverted) {
-            // The block is known before what the transaction did in it.
+        if is_untold(fact) {
             return None;
         }
         if is_cancelled(watch, fact) {
@@ -210,12 +214,13 @@ impl View<'_> {
         blocked
     }
 
-    /// An authorization that the chain, at the required depth, is too late for can never be used any more.
+    /// An authorization that the chain, at the required depth, is too late for can never be used any more. Whether it was
+    /// used before the watch was made is what the look-up tells.
     fn judge_expiry(&self, watch: &Watch) -> Option<Verdict> {
         let Subject::Authorization { valid_before: Some(valid_before), .. } = &watch.request.subject else {
             return None;
         };
-        if watch.candidates.iter().any(|candidate| candidate.block().is_some()) {
+        if !watch.looked_up || watch.candidates.iter().any(|candidate| candidate.block().is_some()) {
             return None;
         }
         let proof = self.first_at_or_after(*valid_before)?;
@@ -233,11 +238,8 @@ impl View<'_> {
 
     /// The outcome at the deadline; `None` while the watch waits, as it asked, for what is included already.
     pub fn judge_deadline(&self, watch: &Watch) -> Option<Verdict> {
-        let terms = &watch.request.terms;
-        let shallow = |(candidate, _): (&Candidate, &Transfer)| {
-            candidate.block().is_some_and(|block| !self.is_deep(block, terms.depth))
-        };
-        if terms.at_deadline == AtDeadline::Extend && watch.claimed().any(shallow) {
+        let extends = watch.request.terms.at_deadline == AtDeadline::Extend;
+        if extends && watch.candidates.iter().any(|candidate| self.is_on_its_way(watch, candidate)) {
             return None;
         }
         let outcome = if watch.is_one_shot() || self.deep_total(watch).is_zero() {
@@ -246,6 +248,23 @@ impl View<'_> {
             Outcome::Partial
         };
         Some(Verdict { outcome, evidence: Evidence::Deadline, deciding: None })
+    }
+
+    /// Whether a transaction that was included may still reach the depth.
+    ///
+    /// One that left the chain may be in a block of the new branch that was not told yet, or that was told by its header
+    /// alone: it is waited for until the source has located it, and, as no source is obliged to answer, until it is gone
+    /// for good. Back in a mempool it is no longer included.
+    fn is_on_its_way(&self, watch: &Watch, candidate: &Candidate) -> bool {
+        let (fact, terms) = (&candidate.fact, &watch.request.terms);
+        match (candidate.block(), &candidate.orphaned_from) {
+            (Some(block), _) if !is_untold(fact) => {
+                !self.is_deep(block, terms.depth) && candidate.claimed_transfers().next().is_some()
+            }
+            (Some(_), _) => is_in_time(fact, terms.deadline) && !self.is_too_early(watch, fact),
+            (None, Some(left)) => !candidate.placed && !self.is_gone(left),
+            (None, None) => false,
+        }
     }
 
     /// The sum of what is claimed and as deep as asked.
@@ -311,6 +330,11 @@ fn payer_fits(watch: &Watch, fact: &TxFact, transfer: &Transfer) -> bool {
 fn is_cancelled(watch: &Watch, fact: &TxFact) -> bool {
     let Subject::Authorization { authorizer, nonce, .. } = &watch.request.subject else { return false };
     fact.authorizations.iter().any(|used| used.cancelled && used.authorizer == *authorizer && used.nonce == *nonce)
+}
+
+/// Whether the block of a transaction is known before what the transaction did in it.
+fn is_untold(fact: &TxFact) -> bool {
+    fact.execution == Execution::Unknown || !(fact.transfers_known || fact.execution == Execution::Reverted)
 }
 
 fn block_time(fact: &TxFact) -> Option<Timestamp> {

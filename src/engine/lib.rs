@@ -14,6 +14,11 @@
 //! A block counts towards a watch if the time it states is not after the deadline. A deadline is decided when the chain
 //! is past it, or when the source says that it had nothing more to tell some time after it ([`input::Observation::Synced`]):
 //! a silent node delays an outcome, and never makes one.
+//!
+//! A watch that is extended beyond its deadline ([`request::AtDeadline::Extend`]) ends when nothing of it is on its way any
+//! more. On its way is what is claimed in a block that is too shallow; what is in a block in time, and was not told yet; and
+//! what has left the chain until the source has said where it went, or the chain is so far on that it is gone for good. So
+//! it does not matter in how many pieces a branch is told.
 
 pub mod amount;
 pub mod canonical;
@@ -43,7 +48,7 @@ use claims::Ledger;
 use id::{Header, NetworkId, Timestamp, TxId, WatchId};
 use judge::View;
 use network::{Network, Ordinal, interests_of};
-use request::{Depth, Subject, WatchRequest};
+use request::{Depth, WatchRequest};
 use rules::{Limits, NetworkRules};
 use watch::Watch;
 
@@ -136,9 +141,8 @@ pub struct Engine {
     /// nothing, changes no order: an engine that was restored has fewer of those.
     queue: BTreeSet<Ordinal>,
     dirty: BTreeSet<Ordinal>,
-    /// Whether further blocks of a branch are still to be appended: what a fork took may come back with them.
-    mid_branch: bool,
-    forgettable: Vec<(NetworkId, TxId)>,
+    /// Transactions whose claims may not be needed in memory any more.
+    forgettable: BTreeSet<(NetworkId, TxId)>,
     out: Changes,
 }
 
@@ -169,8 +173,7 @@ impl Engine {
             next_ordinal: snapshot.next_ordinal,
             queue: BTreeSet::new(),
             dirty: BTreeSet::new(),
-            mid_branch: false,
-            forgettable: Vec::new(),
+            forgettable: BTreeSet::new(),
             out: Changes::default(),
         };
         for (key, claim) in snapshot.claims {
@@ -214,6 +217,15 @@ impl Engine {
         self.watches.len()
     }
 
+    /// How many entries the engine keeps beside the watches and the chains: nothing once all watches have left memory and
+    /// the chains have moved on (invariant 11).
+    pub fn index_len(&self) -> usize {
+        self.ordinals.len()
+            + self.keys.len()
+            + self.ledger.len()
+            + self.networks.values().map(Network::index_len).sum::<usize>()
+    }
+
     /// The head of a network.
     pub fn head(&self, network: &NetworkId) -> Option<&Header> {
         self.networks.get(network)?.heads.head()
@@ -233,20 +245,17 @@ impl Engine {
         let mut asks: Vec<_> = interests_of(&watch).into_iter().filter_map(|it| net.open(it, ordinal)).collect();
         for candidate in &watch.candidates {
             net.add_candidate(&candidate.fact.tx, ordinal);
-            if let Some(block) = candidate.block() {
+            // A block that is no longer kept can't leave the chain, nor take its entry along.
+            if let Some(block) = candidate.block().filter(|block| net.heads.at(block.height).is_some()) {
                 net.by_height.entry(block.height).or_default().insert(ordinal);
             }
             if candidate.orphaned_from.is_some() && !candidate.placed {
                 asks.push(Ask::Locate { tx: candidate.fact.tx.clone() });
             }
         }
-        if watch.outcome.is_none() {
-            if !watch.extended {
-                net.deadlines.insert((watch.request.terms.deadline, ordinal));
-            }
-            if let Subject::Authorization { valid_before: Some(time), .. } = &watch.request.subject {
-                net.expiries.insert((*time, ordinal));
-            }
+        let is_open = watch.outcome.is_none();
+        if is_open && !watch.extended {
+            net.deadlines.insert((watch.request.terms.deadline, ordinal));
         }
         if let Some(until) = watch.late_until {
             net.late_windows.insert((until, ordinal));
@@ -259,6 +268,10 @@ impl Engine {
         self.keys.insert(watch.request.key().unwrap_or(watch.id.as_str()).to_owned(), ordinal);
         self.watches.insert(ordinal, watch);
         self.schedule(ordinal);
+        if is_open {
+            // The block that voids its authorization may be known already, and wait for its depth only.
+            self.wait_for_expiry(ordinal);
+        }
         Ok(())
     }
 
@@ -276,7 +289,7 @@ impl Engine {
         let mut included = false;
         for candidate in &watch.candidates {
             let Some(block) = candidate.block() else {
-                if let (Some(left), true) = (&candidate.orphaned_from, watch.outcome.is_some()) {
+                if let Some(left) = &candidate.orphaned_from {
                     wait(left.height + horizon);
                 }
                 continue;
@@ -285,12 +298,12 @@ impl Engine {
             match watch.request.terms.depth {
                 Depth::Blocks(blocks) => wait(block.height + u64::from(blocks.max(1)) - 1),
                 Depth::Tag(_) => {
-                    net.tag_waits.insert((block.height, ordinal));
+                    net.tag_waits.insert(block.height, ordinal);
                 }
             }
             if watch.outcome.is_some() && !watch.finalized {
                 wait(block.height + horizon);
-                net.tag_waits.insert((block.height, ordinal));
+                net.tag_waits.insert(block.height, ordinal);
             }
         }
         if included && watch.outcome.is_none() && watch.request.report == request::Report::EveryDepth {

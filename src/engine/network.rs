@@ -25,7 +25,7 @@ pub(crate) struct Network {
     /// Watches to judge again once the head has a height.
     pub(crate) due: BTreeSet<(u64, Ordinal)>,
     /// Watches to judge again once a tag has reached a height.
-    pub(crate) tag_waits: BTreeSet<(u64, Ordinal)>,
+    pub(crate) tag_waits: TagWaits,
     /// Watches that report every depth and have something included.
     pub(crate) every_depth: BTreeSet<Ordinal>,
     /// Watches by deadline.
@@ -46,7 +46,7 @@ impl Network {
             candidates: HashMap::new(),
             by_height: BTreeMap::new(),
             due: BTreeSet::new(),
-            tag_waits: BTreeSet::new(),
+            tag_waits: TagWaits::default(),
             every_depth: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             expiries: BTreeSet::new(),
@@ -66,6 +66,31 @@ impl Network {
             *mark = Some(height);
         }
         moved
+    }
+
+    /// Takes the marks that a fork may undo down to the fork point: nobody has given a tag to the blocks that come above
+    /// it now. Returns whether one moved.
+    pub(crate) fn lower_marks(&mut self, fork: u64) -> bool {
+        let mut moved = false;
+        for mark in [&mut self.marks.confirmed, &mut self.marks.safe].into_iter().flatten() {
+            moved |= *mark > fork;
+            *mark = fork.min(*mark);
+        }
+        moved
+    }
+
+    /// How many entries the indexes hold.
+    pub(crate) fn index_len(&self) -> usize {
+        let by_height: usize = self.by_height.values().map(BTreeSet::len).sum();
+        self.interests.len()
+            + self.candidates.len()
+            + by_height
+            + self.due.len()
+            + self.tag_waits.len()
+            + self.every_depth.len()
+            + self.deadlines.len()
+            + self.expiries.len()
+            + self.late_windows.len()
     }
 
     /// Opens an interest for a watch; the source is asked if it is the first.
@@ -124,6 +149,48 @@ impl Network {
             look(Interest::Spend(key.clone()));
         }
         found
+    }
+}
+
+/// Watches by the lowest height that they wait for a tag to reach. Each is held once: reaching the lowest height it is
+/// judged again, and then waits for the next. So the entry of a watch that leaves memory is found, whichever blocks it
+/// waited for; a network without tags would keep it for ever.
+#[derive(Default)]
+pub(crate) struct TagWaits {
+    by_height: BTreeSet<(u64, Ordinal)>,
+    heights: HashMap<Ordinal, u64>,
+}
+
+impl TagWaits {
+    /// Notes that a watch waits for a height.
+    pub(crate) fn insert(&mut self, height: u64, watch: Ordinal) {
+        if self.heights.get(&watch).is_some_and(|lowest| *lowest <= height) {
+            return;
+        }
+        self.remove(watch);
+        self.heights.insert(watch, height);
+        self.by_height.insert((height, watch));
+    }
+
+    /// Forgets what a watch waits for.
+    pub(crate) fn remove(&mut self, watch: Ordinal) {
+        if let Some(height) = self.heights.remove(&watch) {
+            self.by_height.remove(&(height, watch));
+        }
+    }
+
+    /// Takes out the watches that wait for a height or a lower one.
+    pub(crate) fn take_up_to(&mut self, height: u64) -> Vec<Ordinal> {
+        let mut reached = Vec::new();
+        while let Some((_, watch)) = self.by_height.first().copied().filter(|(lowest, _)| *lowest <= height) {
+            self.remove(watch);
+            reached.push(watch);
+        }
+        reached
+    }
+
+    fn len(&self) -> usize {
+        self.by_height.len()
     }
 }
 

@@ -36,6 +36,8 @@ impl Engine {
             return Err(Rejected::UnknownNetwork(network.clone()));
         }
         for (key, claim) in claims {
+            // Those on a transaction that turns out to concern no watch are forgotten, whatever becomes of the fact.
+            self.forgettable.insert((network.clone(), key.tx.clone()));
             self.ledger.learn(key, claim);
         }
         match observation {
@@ -83,12 +85,9 @@ impl Engine {
         let headers: Vec<_> = blocks.iter().map(|block| &block.header).collect();
         let fork = net.heads.fork_point(&headers, net.marks.finalized)?;
         let orphaned = fork.map_or_else(BTreeSet::new, |fork| self.unwind(now, network, fork));
-        let last = blocks.len().saturating_sub(1);
-        for (i, block) in blocks.into_iter().enumerate() {
-            self.mid_branch = i < last;
+        for block in blocks {
             self.append(now, network, block);
         }
-        self.mid_branch = false;
         self.locate_orphans(network, &orphaned);
         // Not before the new branch is known whole: a transaction that moved to a higher block was never gone.
         self.queue.extend(orphaned);
@@ -111,6 +110,9 @@ impl Engine {
                 self.orphan(now, ordinal, &head);
                 touched.insert(ordinal);
             }
+        }
+        if self.networks.get_mut(network).is_some_and(|net| net.lower_marks(fork)) {
+            self.save_marks(network);
         }
         touched
     }
@@ -246,9 +248,8 @@ impl Engine {
         if !known || !net.heads.holds(block) || !net.raise_mark(tag, block.height) {
             return;
         }
-        let later = net.tag_waits.split_off(&(block.height + 1, 0));
-        let reached = std::mem::replace(&mut net.tag_waits, later);
-        self.queue.extend(reached.into_iter().map(|(_, ordinal)| ordinal));
+        let reached = net.tag_waits.take_up_to(block.height);
+        self.queue.extend(reached);
         self.save_marks(network);
         self.work(now);
     }
@@ -310,7 +311,6 @@ impl Engine {
             self.report_move(now, ordinal, &fact.tx, kind);
         }
         self.queue.extend(concerned);
-        self.forgettable.push((network.clone(), fact.tx));
         self.work(now);
     }
 
@@ -340,7 +340,9 @@ impl Engine {
                 }
                 return None;
             }
-            let orphaned_from = if in_block { None } else { candidate.orphaned_from.take() };
+            // For a watch that is open it is located now; one that is settled waits for it in a block.
+            let located = in_block || watch.outcome.is_none();
+            let orphaned_from = if located { None } else { candidate.orphaned_from.take() };
             *candidate = Candidate { fact: kept, placed: true, orphaned_from, ..candidate.clone() };
             kind
         } else {
@@ -522,23 +524,28 @@ impl Engine {
         });
     }
 
-    /// No mempool has a transaction any more.
+    /// No mempool has a transaction any more; if it had left the chain, that is where it went.
     fn evict(&mut self, now: Timestamp, network: &NetworkId, tx: &TxId) {
         let Some(net) = self.networks.get(network) else { return };
         for ordinal in net.watching_tx(tx) {
             let Some(watch) = self.watches.get_mut(&ordinal) else { continue };
-            let in_mempool = |c: &Candidate| c.fact.tx == *tx && c.placed && c.block().is_none();
-            let Some(i) = watch.candidates.iter().position(in_mempool) else { continue };
+            let outside = |c: &Candidate| c.fact.tx == *tx && c.block().is_none();
+            let Some(i) = watch.candidates.iter().position(outside) else { continue };
             let settled = watch.outcome.is_some();
-            let silent = watch.candidates[i].replacement && !watch.candidates[i].followed;
-            watch.candidates[i].placed = false;
-            watch.candidates[i].accepted = false;
+            let candidate = &mut watch.candidates[i];
+            let located = !settled && candidate.orphaned_from.take().is_some();
+            let was_seen = std::mem::replace(&mut candidate.placed, false);
+            if !was_seen && !located {
+                continue;
+            }
+            let silent = candidate.replacement && !candidate.followed;
+            candidate.accepted = false;
             if !settled {
                 self.release(ordinal, i);
             }
             self.dirty.insert(ordinal);
             self.queue.insert(ordinal);
-            if silent {
+            if silent || !was_seen {
                 continue;
             }
             self.emit_receipt(now, ordinal, EventKind::Evicted, |watch| Detail {

@@ -9,7 +9,7 @@ use crate::input::{Execution, TxFact};
 use crate::judge::{Verdict, satisfies};
 use crate::network::{Ordinal, interests_of};
 use crate::receipt::{self, Detail, Evidence};
-use crate::request::Depth;
+use crate::request::{Depth, Subject};
 use crate::watch::{Candidate, Outcome, Watch};
 
 /// How what a paid watch received fares.
@@ -44,7 +44,7 @@ impl Engine {
     fn verdict(&self, ordinal: Ordinal) -> Option<Verdict> {
         let watch = self.watches.get(&ordinal)?;
         let view = self.view_of(watch)?;
-        let extended = || if watch.extended && !self.mid_branch { view.judge_deadline(watch) } else { None };
+        let extended = || if watch.extended && watch.looked_up { view.judge_deadline(watch) } else { None };
         view.judge(watch).or_else(extended)
     }
 
@@ -64,6 +64,7 @@ impl Engine {
                     watch.extended = true;
                     self.dirty.insert(ordinal);
                 }
+                self.schedule(ordinal);
             }
         }
     }
@@ -87,9 +88,9 @@ impl Engine {
     }
 
     /// Judges a watch again once the block that voids its authorization is deep.
-    fn wait_for_expiry(&mut self, ordinal: Ordinal) {
+    pub(crate) fn wait_for_expiry(&mut self, ordinal: Ordinal) {
         let Some(watch) = self.watches.get(&ordinal) else { return };
-        let crate::request::Subject::Authorization { valid_before: Some(time), .. } = watch.request.subject else {
+        let Subject::Authorization { valid_before: Some(time), .. } = watch.request.subject else {
             return;
         };
         let proof = self.view_of(watch).and_then(|view| view.first_at_or_after(time).map(|header| header.block.height));
@@ -103,7 +104,7 @@ impl Engine {
                 net.due.insert((height + u64::from(blocks.max(1)) - 1, ordinal));
             }
             (Some(height), Depth::Tag(_)) => {
-                net.tag_waits.insert((height, ordinal));
+                net.tag_waits.insert(height, ordinal);
             }
         }
     }
@@ -230,15 +231,12 @@ impl Engine {
     }
 
     fn fate(&self, watch: &Watch) -> Fate {
-        let (Some(view), Some(net)) = (self.view_of(watch), self.networks.get(&watch.request.network)) else {
-            return Fate::Open;
-        };
-        let head = net.heads.head().map_or(0, |header| header.block.height);
+        let Some(view) = self.view_of(watch) else { return Fate::Open };
         let mut all_final = true;
         for (i, candidate) in watch.candidates.iter().enumerate().filter(|(_, c)| !c.claimed.is_empty()) {
             match (candidate.block(), &candidate.orphaned_from) {
                 (Some(block), _) => all_final &= view.is_final(block),
-                (None, Some(left)) if head >= left.height + u64::from(net.rules.horizon) => return Fate::Gone(i),
+                (None, Some(left)) if view.is_gone(left) => return Fate::Gone(i),
                 (None, _) if self.is_displaced(watch, candidate) => return Fate::Gone(i),
                 (None, _) => all_final = false,
             }
@@ -307,9 +305,16 @@ impl Engine {
             self.out.asks.extend(closed.map(|ask| (network.clone(), ask)));
             for candidate in &watch.candidates {
                 if net.remove_candidate(&candidate.fact.tx, ordinal) {
-                    self.forgettable.push((network.clone(), candidate.fact.tx.clone()));
+                    self.forgettable.insert((network.clone(), candidate.fact.tx.clone()));
                 }
             }
+            if let Subject::Transaction { tx } = &watch.request.subject {
+                self.forgettable.insert((network.clone(), tx.clone()));
+            }
+            if let Subject::Authorization { valid_before: Some(time), .. } = &watch.request.subject {
+                net.expiries.remove(&(*time, ordinal));
+            }
+            net.tag_waits.remove(ordinal);
             net.every_depth.remove(&ordinal);
             if let Some(until) = watch.late_until {
                 net.late_windows.remove(&(until, ordinal));

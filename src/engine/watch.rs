@@ -25,7 +25,8 @@ pub struct Candidate {
     pub claimed: Vec<u32>,
     /// Whether a `late` receipt named it.
     pub late: bool,
-    /// While it is out of the chain: the block that it was in last.
+    /// While it is out of the chain: the block that it was in last. Of a watch without an outcome, only until the source has
+    /// said where it went.
     pub orphaned_from: Option<BlockRef>,
 }
 

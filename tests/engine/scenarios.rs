@@ -160,7 +160,11 @@ fn deadline_extended_ends_when_the_transfer_is_gone() {
     world.blocks(vec![block(6, "a", "a", vec![pays("t", "shop", 100)])]);
     world.wait_until(time_of(8));
     world.blocks(vec![block(6, "b", "a", vec![]), block(7, "b", "b", vec![])]);
-    assert_eq!(world.told(), ["w0 included 6a", "w0 orphaned 6a", "w0 failed deadline_passed"]);
+    assert_eq!(world.told(), ["w0 included 6a", "w0 orphaned 6a"], "nobody has looked yet where it went");
+    world.observe(Observation::Missing { tx: "t".into(), under: block_ref(7, "a") });
+    assert_eq!(world.told(), [""; 0], "that was said of the other branch");
+    world.observe(Observation::Missing { tx: "t".into(), under: block_ref(7, "b") });
+    assert_eq!(world.told(), ["w0 failed deadline_passed"]);
 }
 
 #[test]
@@ -646,4 +650,226 @@ fn what_was_claimed_in_the_mempool_is_given_back_when_its_block_does_not_count()
     world.blocks(vec![block(6, "a", "a", vec![reverted])]);
     assert_eq!(world.told(), ["w0 seen", "w0 included 6a", "w0 failed reverted 6a"]);
     assert_eq!(world.claim_state("t"), []);
+}
+
+/// A watch on `t` that is extended: it is in block 6a, and the deadline has passed.
+fn extended() -> World {
+    let mut world = World::new();
+    world.create(with(watch_tx("t", 100, 5), |it| {
+        it.terms.deadline = time_of(7);
+        it.terms.at_deadline = AtDeadline::Extend;
+    }));
+    world.blocks(vec![block(6, "a", "a", vec![pays("t", "shop", 100)])]);
+    world.wait_until(time_of(8));
+    assert_eq!(world.told(), ["w0 included 6a"]);
+    world
+}
+
+/// A transaction of which only the block is known.
+fn header_only(tx: &str) -> TxFact {
+    TxFact { execution: Execution::Unknown, transfers: vec![], transfers_known: false, ..pays(tx, "shop", 100) }
+}
+
+#[test]
+fn deadline_extended_waits_for_the_rest_of_a_branch_that_is_told_in_pieces() {
+    for restarts in [false, true] {
+        let mut world = extended();
+        world.blocks(vec![block(6, "b", "a", vec![])]);
+        assert_eq!(world.told(), ["w0 orphaned 6a"]);
+        if restarts {
+            world.asks.clear();
+            world.restart();
+            assert!(world.asks.contains(&Ask::Locate { tx: "t".into() }), "what was asked is asked again");
+        }
+        world.blocks(vec![block(7, "b", "b", vec![pays("t", "shop", 100)])]);
+        world.blocks(empty(8, 11, "b"));
+        assert_eq!(world.told(), ["w0 included 7b", "w0 success"], "restarts: {restarts}");
+    }
+}
+
+#[test]
+fn deadline_extended_ends_when_the_transfer_is_back_in_a_mempool() {
+    let mut world = extended();
+    world.blocks(vec![block(6, "b", "a", vec![])]);
+    world.observe(Observation::Seen(pays("t", "shop", 100)));
+    assert_eq!(world.told(), ["w0 orphaned 6a", "w0 seen", "w0 failed deadline_passed"]);
+}
+
+#[test]
+fn deadline_extended_waits_no_longer_than_the_horizon_for_a_transfer_that_nobody_locates() {
+    for restarts in [false, true] {
+        let mut world = extended();
+        world.blocks(vec![block(6, "b", "a", vec![])]);
+        world.blocks(empty(7, 15, "b"));
+        if restarts {
+            world.restart();
+        }
+        assert_eq!(world.told(), ["w0 orphaned 6a"]);
+        world.blocks(empty(16, 16, "b"));
+        assert_eq!(world.told(), ["w0 failed deadline_passed"], "restarts: {restarts}");
+    }
+}
+
+#[test]
+fn deadline_extended_waits_for_a_block_that_is_known_by_its_header_alone() {
+    let mut world = extended();
+    world.blocks(vec![block(6, "b", "a", vec![header_only("t")])]);
+    world.blocks(empty(7, 12, "b"));
+    assert_eq!(world.told(), ["w0 orphaned 6a", "w0 included 6b"], "what is deep may not be told yet either");
+    world.observe(Observation::Found(block(6, "b", "a", vec![pays("t", "shop", 100)]).facts.remove(0)));
+    assert_eq!(world.told(), ["w0 success"]);
+    // It is so at the deadline, too; and what is told then may be nothing that counts.
+    let mut world = World::new();
+    world.create(with(watch_tx("t", 100, 5), |it| {
+        it.terms.deadline = time_of(7);
+        it.terms.at_deadline = AtDeadline::Extend;
+    }));
+    world.blocks(vec![block(6, "a", "a", vec![header_only("t")])]);
+    world.wait_until(time_of(8));
+    assert_eq!(world.told(), ["w0 included 6a"]);
+    let reverted = TxFact { execution: Execution::Reverted, ..header_only("t") };
+    world.observe(Observation::Found(block(6, "a", "a", vec![reverted]).facts.remove(0)));
+    assert_eq!(world.told(), ["w0 failed deadline_passed"]);
+}
+
+#[test]
+fn deadline_does_not_extend_for_a_block_that_is_too_late_whatever_it_holds() {
+    let mut world = World::new();
+    world.create(with(watch_tx("t", 100, 5), |it| {
+        it.terms.deadline = time_of(7);
+        it.terms.at_deadline = AtDeadline::Extend;
+    }));
+    world.blocks(vec![block(6, "a", "a", vec![]), block(7, "a", "a", vec![])]);
+    world.blocks(vec![block(8, "a", "a", vec![header_only("t")])]);
+    assert_eq!(world.told(), ["w0 failed deadline_passed", "w0 included 8a"]);
+}
+
+#[test]
+fn deadline_extended_of_an_address_waits_for_the_look_up_after_a_reorg() {
+    let mut world = World::new();
+    let id = world.create(with(watch_address(100, 5), |it| {
+        it.terms.deadline = time_of(7);
+        it.terms.at_deadline = AtDeadline::Extend;
+    }));
+    world.blocks(vec![block(6, "a", "a", vec![pays("t", "shop", 100)])]);
+    world.wait_until(time_of(8));
+    world.blocks(vec![block(6, "b", "a", vec![])]);
+    world.observe(Observation::Missing { tx: "t".into(), under: block_ref(6, "b") });
+    assert_eq!(world.told(), ["w0 included 6a", "w0 orphaned 6a"]);
+    let facts = block(6, "b", "a", vec![pays("u", "shop", 100)]).facts;
+    world.observe(Observation::LookedUp { watch: id, under: block_ref(6, "b"), facts });
+    world.blocks(empty(7, 10, "b"));
+    assert_eq!(world.told(), ["w0 included 6b", "w0 success"]);
+}
+
+#[test]
+fn finality_tag_says_nothing_of_what_a_reorg_puts_at_its_height() {
+    for restarts in [false, true] {
+        let mut world = World::new();
+        world.create(with(watch_tx("t", 100, 0), |it| it.terms.depth = Depth::Tag(Tag::Safe)));
+        world.blocks(empty(6, 9, "a"));
+        world.observe(Observation::Finality { tag: Tag::Finalized, block: block_ref(6, "a") });
+        world.observe(Observation::Finality { tag: Tag::Safe, block: block_ref(9, "a") });
+        world.blocks(vec![block(8, "b", "a", vec![pays("t", "shop", 100)]), block(9, "b", "b", vec![])]);
+        if restarts {
+            world.restart();
+        }
+        world.blocks(empty(10, 11, "b"));
+        assert_eq!(world.told(), ["w0 included 8b"], "nobody called 8b safe; restarts: {restarts}");
+        let marks = world.engine.marks(&network()).expect("configured");
+        assert_eq!((marks.safe, marks.finalized), (Some(7), Some(6)));
+        world.observe(Observation::Finality { tag: Tag::Safe, block: block_ref(8, "b") });
+        assert_eq!(world.told(), ["w0 success"], "restarts: {restarts}");
+    }
+}
+
+#[test]
+fn authorization_has_not_expired_before_the_look_up_says_that_it_was_not_used() {
+    for (used, restarts) in [(true, false), (false, false), (true, true), (false, true)] {
+        let mut world = World::new();
+        let request = authorization(Some(time_of(6)));
+        let id = world.engine.create(world.now, request).expect("a good request").id;
+        world.commit();
+        world.blocks(empty(6, 9, "a"));
+        if restarts {
+            world.restart();
+        }
+        world.blocks(empty(10, 10, "a"));
+        assert_eq!(world.told(), [""; 0], "it may have been used before the watch was made");
+        let facts = block(4, "a", "a", vec![uses_authorization("x", false)]).facts;
+        let facts = if used { facts } else { Vec::new() };
+        world.observe(Observation::LookedUp { watch: id, under: block_ref(10, "a"), facts });
+        let expected = if used { vec!["w0 included 4a", "w0 success"] } else { vec!["w0 failed expired"] };
+        assert_eq!(world.told(), expected, "used: {used}, restarts: {restarts}");
+    }
+}
+
+#[test]
+fn authorization_that_was_looked_up_before_it_is_void_expires_at_the_depth() {
+    let mut world = World::new();
+    let id = world.engine.create(world.now, authorization(Some(time_of(7)))).expect("a good request").id;
+    world.commit();
+    world.blocks(empty(6, 7, "a"));
+    world.observe(Observation::LookedUp { watch: id, under: block_ref(7, "a"), facts: Vec::new() });
+    assert_eq!(world.told(), [""; 0], "the block that voids it is not deep yet");
+    world.blocks(empty(8, 8, "a"));
+    assert_eq!(world.told(), ["w0 failed expired"]);
+}
+
+#[test]
+fn authorization_expires_when_a_tag_reaches_the_block_that_voids_it() {
+    for restarts in [false, true] {
+        let mut world = World::new();
+        world.create(with(authorization(Some(time_of(7))), |it| it.terms.depth = Depth::Tag(Tag::Safe)));
+        world.blocks(empty(6, 8, "a"));
+        if restarts {
+            world.restart();
+        }
+        assert_eq!(world.told(), [""; 0]);
+        world.observe(Observation::Finality { tag: Tag::Safe, block: block_ref(7, "a") });
+        assert_eq!(world.told(), ["w0 failed expired"], "restarts: {restarts}");
+    }
+}
+
+#[test]
+fn an_archived_watch_leaves_nothing_behind() {
+    let mut world = World::new();
+    let before = world.engine.index_len();
+    // One by depth, one by a tag that never comes, one whose authorization is void long after.
+    world.create(watch_tx("t", 100, 2));
+    let tagged = world.create(with(watch_tx("u", 100, 0), |it| it.terms.depth = Depth::Tag(Tag::Safe)));
+    let void_late = with(authorization(Some(time_of(500))), |it| it.terms.deadline = time_of(8));
+    world.create(void_late);
+    world.blocks(vec![block(6, "a", "a", vec![pays("t", "shop", 100), pays("u", "shop", 100)])]);
+    world.blocks(vec![block(6, "b", "a", vec![]), block(7, "b", "b", vec![pays("u", "shop", 100)])]);
+    world.blocks(vec![block(8, "b", "b", vec![pays("t", "shop", 100)]), block(9, "b", "b", vec![])]);
+    world.wait_until(time_of(9));
+    world.engine.cancel(world.now, &tagged).expect("it is open");
+    world.commit();
+    world.blocks(empty(10, 30, "b"));
+    world.wait_until(time_of(200));
+    assert_eq!(world.engine.watches_len(), 0, "{:?}", world.told());
+    assert_eq!(world.engine.index_len(), before);
+}
+
+#[test]
+fn claims_that_come_with_a_fact_that_concerns_nobody_are_forgotten() {
+    let mut world = World::new();
+    world.create(watch_tx("t", 100, 1));
+    world.blocks(vec![block(6, "a", "a", vec![pays("t", "shop", 100)])]);
+    world.blocks(empty(7, 16, "a"));
+    assert_eq!(world.engine.watches_len(), 0, "the store alone keeps its claim");
+    let empty_len = world.engine.index_len();
+    let elsewhere = |height| Observation::Found(block(height, "z", "z", vec![pays("t", "shop", 100)]).facts.remove(0));
+    world.observe(elsewhere(10));
+    world.observe(elsewhere(99));
+    world.observe(Observation::Seen(pays("t", "shop", 100)));
+    assert_eq!(world.engine.index_len(), empty_len);
+    // A watch on the same transaction that never has it as a candidate.
+    let id = world.create(watch_tx("t", 50, 1));
+    world.observe(elsewhere(10));
+    world.engine.cancel(world.now, &id).expect("it is open");
+    world.commit();
+    world.wait_until(time_of(500));
+    assert_eq!((world.engine.watches_len(), world.engine.index_len()), (0, empty_len));
 }

@@ -306,7 +306,12 @@ impl Simulation {
                 self.mempool.insert(tx);
             }
         }
+        // Each third branch is told in pieces.
+        let rest = if self.branches.is_multiple_of(3) { blocks.split_off(1) } else { Vec::new() };
         self.tell(blocks, kept);
+        if !rest.is_empty() {
+            self.tell(rest, self.chain.len());
+        }
     }
 
     fn create(&mut self) {
@@ -507,6 +512,19 @@ impl Simulation {
             assert_eq!(watch.state(), State::Settled, "{watch:?}");
         }
         self.check_complete();
+        self.leave_memory();
+    }
+
+    /// The late windows end, and with them the last watches: the engine keeps nothing but for a watch (invariant 11).
+    fn leave_memory(&mut self) {
+        let end = self.steady.now.plus_ms(support::rules().late_window_ms);
+        for world in [&mut self.steady, &mut self.restarted] {
+            world.now = end;
+        }
+        self.observe(Observation::Synced { at: end });
+        for engine in [&self.steady.engine, &self.restarted.engine] {
+            assert_eq!((engine.watches_len(), engine.index_len()), (0, 0), "each watch is archived, and left nothing");
+        }
     }
 
     fn check(&mut self) {

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each user needs another part")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use h402_watch_engine::amount::Amount;
 use h402_watch_engine::changes::{Ask, Changes, Claim, ClaimKey, ClaimState, Event, FinalityMarks};
@@ -197,9 +197,13 @@ impl World {
 
     /// The process dies and starts again from what was committed.
     pub fn restart(&mut self) {
+        let watches: Vec<_> = self.watches.values().filter(|watch| !watch.archived).cloned().collect();
+        let candidates = watches.iter().flat_map(|watch| &watch.candidates);
+        let txs: BTreeSet<_> = candidates.map(|candidate| candidate.fact.tx.clone()).collect();
+        let claims = self.claims.iter().filter(|(key, _)| txs.contains(&key.tx));
         let snapshot = Snapshot {
-            watches: self.watches.values().filter(|watch| !watch.archived).cloned().collect(),
-            claims: self.claims.iter().map(|(key, claim)| (key.clone(), claim.clone())).collect(),
+            claims: claims.map(|(key, claim)| (key.clone(), claim.clone())).collect(),
+            watches,
             chains: vec![(network(), self.headers.values().cloned().collect())],
             finality: self.marks.clone().map(|marks| (network(), marks)).into_iter().collect(),
             next_sequence: self.log.len() as u64 + 1,

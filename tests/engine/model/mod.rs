@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use h402_watch_engine::amount::Amount;
-use h402_watch_engine::id::{Timestamp, WatchId};
+use h402_watch_engine::id::{Timestamp, TxId, WatchId};
 use h402_watch_engine::input::{Execution, Observation, Place, TxFact};
 use h402_watch_engine::judge::satisfies;
 use h402_watch_engine::request::{AtDeadline, Subject, WatchRequest};
 use h402_watch_engine::watch::{Outcome, Watch};
 
+use super::support::HORIZON;
 use super::{Mined, blocks_of};
 
 /// An outcome in one word.
@@ -38,6 +39,8 @@ struct Asked {
     step: u64,
     looked_up: bool,
     extended: bool,
+    /// The height at which the transaction left the chain, until somebody says where it went.
+    lost_at: Option<u64>,
     told: Told,
 }
 
@@ -49,13 +52,11 @@ pub struct Model {
     watches: BTreeMap<WatchId, Asked>,
     /// Heights and facts of the canonical chain.
     chain: Vec<Mined>,
-    /// Whether the chain is told as far as it goes.
-    whole: bool,
 }
 
 impl Model {
     pub fn new(exact: bool) -> Self {
-        Self { exact, whole: true, ..Self::default() }
+        Self { exact, ..Self::default() }
     }
 
     pub fn wants_payment_of(&self, request: &WatchRequest) -> bool {
@@ -63,7 +64,8 @@ impl Model {
     }
 
     pub fn create(&mut self, id: WatchId, request: WatchRequest, step: u64) {
-        self.watches.insert(id, Asked { request, step, looked_up: false, extended: false, told: Told::Open });
+        let (looked_up, extended, lost_at) = (false, false, None);
+        self.watches.insert(id, Asked { request, step, looked_up, extended, lost_at, told: Told::Open });
     }
 
     pub fn cancel(&mut self, id: &WatchId) {
@@ -89,20 +91,26 @@ impl Model {
                 if self.chain.is_empty() {
                     self.chain = truth.iter().filter(|mined| mined.step == 0).cloned().collect();
                 }
+                self.lose(first);
                 self.chain.retain(|mined| mined.header.block.height < first);
                 for block in blocks {
                     let time = block.header.time;
                     self.pass_deadlines(|deadline| deadline < time);
                     let mined = truth.iter().find(|mined| mined.header == block.header).expect("told truly");
                     self.chain.push(Mined { step, ..mined.clone() });
-                    // What is gone is gone only once the new branch is known whole.
-                    self.whole = block == &blocks[blocks.len() - 1];
                     self.judge();
                 }
             }
-            Observation::LookedUp { watch, .. } => {
+            Observation::Seen(fact) => self.locate(&fact.tx),
+            Observation::Missing { tx, under } if self.chain.iter().any(|mined| mined.header.block == *under) => {
+                self.locate(tx);
+            }
+            Observation::LookedUp { watch, facts, .. } => {
                 if self.chain.is_empty() {
                     self.chain = truth.to_vec();
+                }
+                for fact in facts {
+                    self.locate(&fact.tx);
                 }
                 if let Some(asked) = self.watches.get_mut(watch) {
                     asked.looked_up = true;
@@ -115,6 +123,25 @@ impl Model {
             _ => {}
         }
         self.judge();
+    }
+
+    /// What is known in a block from `first` on leaves the chain.
+    fn lose(&mut self, first: u64) {
+        let Some(head) = self.chain.last().map(|mined| mined.header.block.height) else { return };
+        let height_of = |asked: &Asked| self.included(asked).map(|(_, _, depth)| head + 1 - depth);
+        let lost = self.watches.iter().filter_map(|(id, asked)| Some((id.clone(), height_of(asked)?)));
+        for (id, height) in lost.filter(|(_, height)| *height >= first).collect::<Vec<_>>() {
+            self.watches.get_mut(&id).expect("there").lost_at = Some(height);
+        }
+    }
+
+    /// Somebody says where a transaction is.
+    fn locate(&mut self, found: &TxId) {
+        for asked in self.watches.values_mut() {
+            if matches!(&asked.request.subject, Subject::Transaction { tx } if tx == found) {
+                asked.lost_at = None;
+            }
+        }
     }
 
     /// The transaction of a watch in the chain, and how deep, as far as the watch can know of it.
@@ -160,18 +187,21 @@ impl Model {
     }
 
     fn after_extension(&self, asked: &Asked) -> Told {
-        if !self.whole || self.is_on_its_way(asked) { Told::Open } else { Told::ended("deadline_passed") }
+        if self.is_on_its_way(asked) { Told::Open } else { Told::ended("deadline_passed") }
     }
 
-    /// Whether something that counts is in the chain, and not deep enough.
+    /// Whether something that counts is in the chain, and not deep enough; or has left it, and nobody knows yet where it
+    /// went.
     fn is_on_its_way(&self, asked: &Asked) -> bool {
         let terms = &asked.request.terms;
-        self.included(asked).is_some_and(|(fact, time, depth)| {
-            let counts = fact.execution != Execution::Reverted
-                && terms.not_before.is_none_or(|asked| time >= asked)
-                && time <= terms.deadline;
-            counts && depth < blocks_of(&asked.request)
-        })
+        let Some((fact, time, depth)) = self.included(asked) else {
+            let head = self.chain.last().map_or(0, |mined| mined.header.block.height);
+            return asked.lost_at.is_some_and(|left| head < left + u64::from(HORIZON));
+        };
+        let counts = fact.execution != Execution::Reverted
+            && terms.not_before.is_none_or(|asked| time >= asked)
+            && time <= terms.deadline;
+        counts && depth < blocks_of(&asked.request)
     }
 
     fn pass_deadlines(&mut self, passed: impl Fn(Timestamp) -> bool) {
@@ -195,6 +225,9 @@ impl Model {
         let ids: Vec<_> = self.watches.keys().cloned().collect();
         for id in ids {
             if self.watches[&id].told == Told::Open {
+                if self.included(&self.watches[&id]).is_some() {
+                    self.watches.get_mut(&id).expect("there").lost_at = None;
+                }
                 let told = self.verdict(&self.watches[&id]);
                 self.watches.get_mut(&id).expect("there").told = told;
             }
