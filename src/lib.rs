@@ -27,7 +27,7 @@
 //! | `engine/claims`, `heads`, `network` | who owns which transfer; the chain of headers; who waits for what |
 //! | `engine/receipt`, `canonical` | the artefacts, and RFC 8785 |
 //! | [`chain`] | the source trait, interests and questions, health; [`chain::evm`] is the first family |
-//! | `chain/evm/follow` | heads, gaps, forks, finality |
+//! | `chain/evm/follow`, `finality` | heads, gaps, forks; what the chain says of its own finality |
 //! | `chain/evm/block`, `fetch`, `facts` | what moved in a block; fetched, checked and kept; what of it is watched |
 //! | `chain/evm/verify` | headers, roots and signers, recomputed |
 //! | `chain/evm/lookup`, `balance` | questions about what is there already; payments that leave no log |

@@ -285,6 +285,36 @@ async fn finality_tags_settle_and_finalize() {
     client.until(&safe, "finalized").await;
 }
 
+/// The service is down while a payment becomes final and its deadline passes: it was paid.
+#[tokio::test]
+async fn a_payment_that_became_final_in_an_absence_is_paid() {
+    let anvil = Anvil::start(&["--no-mining", "--slots-in-an-epoch", "2"]).await;
+    anvil.mine(3).await;
+    let mut service = crate::Service::start(crate::BINARY, crate::Setup::of(&anvil)).await;
+    let mut client = service.client().await;
+    let deadline = now_ms() + 3_000;
+    let asked = with(spec(address(), &shop(1), 100, 1), |terms| {
+        terms.depth = Some(v1::terms::Depth::DepthTag(v1::FinalityTag::Finalized.into()));
+        terms.deadline_ms = deadline;
+    });
+    let id = client.create(asked).await;
+    assert!(service.stop().await);
+    anvil.pay(&shop(1), 100).await;
+    mine_until_final(&anvil, deadline).await;
+    service.restart().await;
+    let mut client = service.client().await;
+    let story = client.until(&id, "finalized").await;
+    assert!(story.contains(&"settled:success".to_owned()), "{story:?}");
+}
+
+/// The payment's block in time, final by the deadline, and the chain far beyond that.
+async fn mine_until_final(anvil: &Anvil, deadline_ms: u64) {
+    anvil.mine(6).await;
+    tokio::time::sleep(Duration::from_millis(deadline_ms.saturating_sub(now_ms()) + 1_500)).await;
+    anvil.call("evm_setNextBlockTimestamp", json!([deadline_ms / 1000 + 1])).await;
+    anvil.mine(6).await;
+}
+
 #[tokio::test]
 async fn cancelled_by_the_client() {
     let (anvil, _service, mut client) = world().await;

@@ -10,18 +10,17 @@ use futures_util::StreamExt;
 use h402_watch_engine::changes::LookUp;
 use h402_watch_engine::id::{AssetId, TxId};
 use h402_watch_engine::input::{Block, Observation, TxFact};
-use h402_watch_engine::request::Tag;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::balance::Balances;
-use super::endpoint::{Call, CallError, Endpoint};
+use super::endpoint::Endpoint;
 use super::facts::{self, Hit, Matcher};
 use super::fetch::{Blocks, Internal};
 use super::mirror::{Link, Mirror, Tip};
-use super::pool::{Answer, Answers, Fetched, Pool, RETRY};
+use super::pool::{Answer, Fetched, Pool, RETRY};
 use super::wake::{self, Hint};
 use super::wire::RpcBlock;
 use crate::chain::{Health, HealthState, InternalTransfers, Mailbox, Reporter, Settings, Start, Stopping};
@@ -63,14 +62,14 @@ pub(super) struct Follower {
     pub(super) polls: u64,
     pub(super) swept_at: Option<Instant>,
     /// The endpoint that is asked first.
-    preferred: usize,
+    pub(super) preferred: usize,
     /// A block that was reported by its header alone; what it holds is still to be told, and nothing after it before.
     pub(super) unfinished: Option<Fetched>,
     /// The tip of a branch that is not longer than ours, seen in the last poll.
     fork_seen: Option<B256>,
     /// The highest block with a fact in it: finality is asked for only up to there.
     pub(super) highest_fact: Option<u64>,
-    finality_at: Option<B256>,
+    pub(super) finality_at: Option<B256>,
     synced_at: Option<Instant>,
     state: HealthState,
     reported: Option<(HealthState, Instant)>,
@@ -386,7 +385,11 @@ impl Follower {
             // What left the chain is of no interest any more; until then nothing of it is forgotten.
             self.unfinished = self.unfinished.take().filter(|block| block.block.number.0 < lowest.height);
         }
-        self.report(report).await?;
+        if supplier.is_some() && report.len() > 1 {
+            self.report_with_tags(report).await?;
+        } else {
+            self.report(report).await?;
+        }
         self.unfinished = unfinished.or(self.unfinished.take());
         match hold {
             Some(why) => Ok(Err(Hold::Wait(why))),
@@ -397,7 +400,7 @@ impl Follower {
         }
     }
 
-    async fn report(&mut self, report: Vec<(Link, Vec<TxFact>)>) -> Result<(), Stopping> {
+    pub(super) async fn report(&mut self, report: Vec<(Link, Vec<TxFact>)>) -> Result<(), Stopping> {
         if report.is_empty() {
             return Ok(());
         }
@@ -536,75 +539,6 @@ impl Follower {
 
     fn traces(&self) -> bool {
         matches!(self.settings.internal_transfers, InternalTransfers::Auto | InternalTransfers::Trace)
-    }
-
-    /// Asks for the finality tags, once per head, and only while something that was found waits for them.
-    async fn ask_finality(&mut self) -> Result<(), Stopping> {
-        let Some(head) = self.mirror.head().map(|head| head.hash) else { return Ok(()) };
-        let waiting = self.highest_fact.is_some_and(|height| self.mirror.finalized().is_none_or(|mark| mark < height));
-        if !waiting || self.finality_at == Some(head) {
-            return Ok(());
-        }
-        let tags: Vec<_> = self.settings.tags.iter().filter(|tag| **tag != Tag::Confirmed).copied().collect();
-        let word = |tag: &Tag| if *tag == Tag::Safe { "safe" } else { "finalized" };
-        let calls: Vec<_> = tags.iter().map(|tag| ("eth_getBlockByNumber", json!([word(tag), false]))).collect();
-        if calls.is_empty() {
-            return Ok(());
-        }
-        let read = |endpoint: &Endpoint, answers: Answers| {
-            let mut blocks = Vec::with_capacity(answers.len());
-            for answer in answers {
-                blocks.push(match answer {
-                    // Not every chain knows every tag, and young ones have no such block yet.
-                    Err(CallError::Node { .. } | CallError::Unsupported(_)) => None,
-                    answer => endpoint.read::<Option<RpcBlock>>(&answer?)?,
-                });
-            }
-            Ok(Some(blocks))
-        };
-        let answers = self.tagged_blocks(&calls, read).await;
-        if answers.len() < self.settings.quorum {
-            return Ok(());
-        }
-        self.finality_at = Some(head);
-        for (i, tag) in tags.into_iter().enumerate() {
-            let bottom = self.mirror.bottom().map_or(0, |bottom| bottom.height);
-            let ours = |link: &Link| link.height < bottom || self.mirror.holds(link.height, link.hash);
-            let links = answers.iter().filter_map(|blocks| blocks[i].as_ref().map(Link::from));
-            let mut links: Vec<_> = links.filter(ours).collect();
-            // With a quorum of n, what n endpoints call so.
-            links.sort_by_key(|link| std::cmp::Reverse(link.height));
-            let Some(link) = links.get(self.settings.quorum - 1) else { continue };
-            if tag == Tag::Finalized {
-                self.mirror.finalize(link.height);
-            }
-            self.reports.observe(Observation::Finality { tag, block: link.block_ref() }).await?;
-        }
-        Ok(())
-    }
-
-    /// The blocks that endpoints give their tags to: of one of them, or of all where a quorum is asked for.
-    async fn tagged_blocks(
-        &self,
-        calls: &[Call],
-        read: impl Fn(&Endpoint, Answers) -> Result<Option<Vec<Option<RpcBlock>>>, CallError>,
-    ) -> Vec<Vec<Option<RpcBlock>>> {
-        if self.settings.quorum < 2 {
-            return match self.pool.first(self.preferred, calls, read).await {
-                Answer::Found(_, blocks) => vec![blocks],
-                _ => Vec::new(),
-            };
-        }
-        let mut all = Vec::new();
-        for index in 0..self.pool.len() {
-            if self.pool.is_usable(index).await
-                && let Ok(answers) = self.pool.at(index).batch(calls).await
-                && let Ok(Some(blocks)) = read(self.pool.at(index), answers)
-            {
-                all.push(blocks);
-            }
-        }
-        all
     }
 
     async fn report_health(&mut self) -> Result<(), Stopping> {

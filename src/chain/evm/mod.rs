@@ -10,6 +10,7 @@ mod block;
 mod endpoint;
 mod facts;
 mod fetch;
+mod finality;
 mod follow;
 mod lookup;
 mod mirror;

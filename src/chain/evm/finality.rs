@@ -1,0 +1,106 @@
+//! What the chain says of its own finality: the tags `safe` and `finalized`.
+
+use std::cmp::Reverse;
+
+use h402_watch_engine::input::{Observation, TxFact};
+use h402_watch_engine::request::Tag;
+use serde_json::json;
+
+use super::endpoint::{CallError, Endpoint};
+use super::follow::Follower;
+use super::mirror::Link;
+use super::pool::{Answer, Answers};
+use super::wire::RpcBlock;
+use crate::chain::Stopping;
+
+impl Follower {
+    /// Asks for the finality tags, once per head, and only while something that was found waits for them.
+    pub(super) async fn ask_finality(&mut self) -> Result<(), Stopping> {
+        let Some(head) = self.mirror.head().map(|head| head.hash) else { return Ok(()) };
+        let waiting = self.highest_fact.is_some_and(|height| self.mirror.finalized().is_none_or(|mark| mark < height));
+        if !waiting || self.finality_at == Some(head) {
+            return Ok(());
+        }
+        let Some(tagged) = self.tagged().await else { return Ok(()) };
+        self.finality_at = Some(head);
+        for (tag, links) in tagged {
+            let bottom = self.mirror.bottom().map_or(0, |bottom| bottom.height);
+            let ours = |link: &&Link| link.height < bottom || self.mirror.holds(link.height, link.hash);
+            // With a quorum of n, what n endpoints call so.
+            if let Some(link) = links.iter().filter(ours).nth(self.settings.quorum - 1).copied() {
+                self.tell_finality(tag, &link).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports blocks one by one, each with the tags that it has by now: after an absence a deadline must not pass between a
+    /// payment and the news that it was final long since.
+    pub(super) async fn report_with_tags(&mut self, report: Vec<(Link, Vec<TxFact>)>) -> Result<(), Stopping> {
+        let tagged = self.tagged().await.unwrap_or_default();
+        for (link, facts) in report {
+            self.report(vec![(link, facts)]).await?;
+            for (tag, links) in &tagged {
+                // What n endpoints have below a block of that tag has it too.
+                if links.get(self.settings.quorum - 1).is_some_and(|tagged| link.height <= tagged.height) {
+                    self.tell_finality(*tag, &link).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell_finality(&mut self, tag: Tag, link: &Link) -> Result<(), Stopping> {
+        if tag == Tag::Finalized {
+            self.mirror.finalize(link.height);
+        }
+        self.reports.observe(Observation::Finality { tag, block: link.block_ref() }).await
+    }
+
+    /// The blocks that endpoints give their tags to, the highest first: of one endpoint, or of all where a quorum is asked
+    /// for. `None` if too few answer.
+    async fn tagged(&self) -> Option<Vec<(Tag, Vec<Link>)>> {
+        let tags: Vec<_> = self.settings.tags.iter().filter(|tag| **tag != Tag::Confirmed).copied().collect();
+        let word = |tag: &Tag| if *tag == Tag::Safe { "safe" } else { "finalized" };
+        let calls: Vec<_> = tags.iter().map(|tag| ("eth_getBlockByNumber", json!([word(tag), false]))).collect();
+        if calls.is_empty() {
+            return None;
+        }
+        let read = |endpoint: &Endpoint, answers: Answers| {
+            let mut blocks = Vec::with_capacity(answers.len());
+            for answer in answers {
+                blocks.push(match answer {
+                    // Not every chain knows every tag, and young ones have no such block yet.
+                    Err(CallError::Node { .. } | CallError::Unsupported(_)) => None,
+                    answer => endpoint.read::<Option<RpcBlock>>(&answer?)?,
+                });
+            }
+            Ok(Some(blocks))
+        };
+        let mut answers: Vec<Vec<Option<RpcBlock>>> = Vec::new();
+        if self.settings.quorum < 2 {
+            if let Answer::Found(_, blocks) = self.pool.first(self.preferred, &calls, read).await {
+                answers.push(blocks);
+            }
+        } else {
+            for index in 0..self.pool.len() {
+                if self.pool.is_usable(index).await
+                    && let Ok(answered) = self.pool.at(index).batch(&calls).await
+                    && let Ok(Some(blocks)) = read(self.pool.at(index), answered)
+                {
+                    answers.push(blocks);
+                }
+            }
+        }
+        if answers.len() < self.settings.quorum {
+            return None;
+        }
+        let links = |(i, tag): (usize, Tag)| {
+            let mut links: Vec<_> =
+                answers.iter().filter_map(|blocks| blocks.get(i)?.as_ref().map(Link::from)).collect();
+            links.sort_by_key(|link| Reverse(link.height));
+            (tag, links)
+        };
+        Some(tags.into_iter().enumerate().map(links).collect())
+    }
+}
