@@ -74,8 +74,9 @@ impl Api {
     }
 
     fn read(&self, id: &str) -> Result<Watch, Status> {
-        let found = self.store.watch(&WatchId::from(id)).map_err(|error| errors::unreadable(&error))?;
-        found.ok_or_else(|| errors::not_found(id))
+        let id = watch_id("watch_id", id)?;
+        let found = self.store.watch(&id).map_err(|error| errors::unreadable(&error))?;
+        found.ok_or_else(|| errors::not_found(id.as_str()))
     }
 
     /// settled.json, once there is an outcome.
@@ -138,6 +139,15 @@ fn create_error(refusal: &Refusal) -> v1::CreateError {
     v1::CreateError { code: status.code().into(), message: status.message().into(), field, first_watch_id }
 }
 
+/// A watch's name as callers give it: nothing else becomes a key of the store.
+fn watch_id(field: &str, text: &str) -> Result<WatchId, Status> {
+    let digits = text.strip_prefix('w').filter(|digits| digits.len() == 32);
+    if digits.is_some_and(|digits| digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))) {
+        return Ok(WatchId::from(text));
+    }
+    Err(errors::invalid(field, "w and 32 hex digits, as CreateWatch returned it"))
+}
+
 fn page_size(asked: u32) -> Result<usize, Status> {
     let size = match asked {
         0 => PAGE_DEFAULT,
@@ -186,7 +196,10 @@ impl WatchService for Api {
     ) -> Result<Response<v1::ListWatchesResponse>, Status> {
         let v1::ListWatchesRequest { page_size: size, page_token, open_only } = request.into_inner();
         let size = page_size(size)?;
-        let after = (!page_token.is_empty()).then(|| WatchId::from(page_token));
+        let after = match page_token.as_str() {
+            "" => None,
+            token => Some(watch_id("page_token", token)?),
+        };
         let watches =
             self.store.watches(after.as_ref(), size, open_only).map_err(|error| errors::unreadable(&error))?;
         let next_page_token = match watches.last() {
@@ -201,7 +214,8 @@ impl WatchService for Api {
         &self,
         request: Request<v1::CancelWatchRequest>,
     ) -> Result<Response<v1::CancelWatchResponse>, Status> {
-        let cancelled = self.driver.cancel(request.into_inner().watch_id.into()).await;
+        let id = watch_id("watch_id", &request.into_inner().watch_id)?;
+        let cancelled = self.driver.cancel(id).await;
         let watch = cancelled.map_err(|refusal| errors::status(&refusal, ""))?;
         Ok(Response::new(v1::CancelWatchResponse { watch: Some(self.message(&watch)) }))
     }

@@ -297,8 +297,19 @@ async fn wait_returns_at_the_state_or_at_the_time_limit() {
     let settled = settled.expect("waits").into_inner();
     let artefact: serde_json::Value = serde_json::from_slice(&settled.settlement).expect("settled.json");
     assert_eq!((settled.reached, artefact["outcome"].as_str()), (true, Some("success")));
-    let unknown = v1::WaitRequest { watch_id: "w0".into(), ..Default::default() };
-    assert_eq!(client.inner.wait(unknown).await.expect_err("no such watch").code(), Code::NotFound);
+    let named = |name: String| v1::WaitRequest { watch_id: name, ..Default::default() };
+    let unknown = client.inner.wait(named(format!("w{}", "0".repeat(32)))).await.expect_err("no such watch");
+    assert_eq!(unknown.code(), Code::NotFound);
+    // A name of any length is a mistake, and nothing worse.
+    for name in [String::new(), "w0".into(), format!("w{}", "0".repeat(100_000))] {
+        let refused = client.inner.wait(named(name.clone())).await.expect_err("no name");
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        let cancel = v1::CancelWatchRequest { watch_id: name.clone() };
+        assert_eq!(client.inner.cancel_watch(cancel).await.expect_err("no name").code(), Code::InvalidArgument);
+        let page = v1::ListWatchesRequest { page_token: name.clone(), ..Default::default() };
+        assert_eq!(client.inner.list_watches(page).await.is_err(), !name.is_empty());
+    }
+    client.get(&id).await;
 }
 
 #[tokio::test]
