@@ -314,7 +314,7 @@ impl Config {
     /// As [`Config::load`].
     pub fn parse(text: &str, origin: &str, environment: &[(String, String)]) -> Result<Self, ConfigError> {
         let malformed = |message: String| ConfigError::Malformed { origin: origin.to_owned(), message };
-        let mut table: Table = text.parse().map_err(|error: toml::de::Error| malformed(error.to_string()))?;
+        let mut table: Table = text.parse().map_err(|error| malformed(without_values(&error, Some(text))))?;
         for (name, value) in environment {
             if let Some(path) = name.strip_prefix(ENV_PREFIX) {
                 override_key(&mut table, &path.to_ascii_lowercase(), value)
@@ -323,7 +323,7 @@ impl Config {
         }
         let mut whole = Value::Table(table);
         expand(&mut whole, "", environment)?;
-        let config: Self = whole.try_into().map_err(|error: toml::de::Error| malformed(error.to_string()))?;
+        let config: Self = whole.try_into().map_err(|error| malformed(without_values(&error, None)))?;
         config.check()?;
         Ok(config)
     }
@@ -340,11 +340,11 @@ impl Config {
         if grpc.tokens.iter().any(|token| token.expose().len() < 16) {
             return invalid("grpc.tokens", "tokens of at least 16 characters");
         }
-        if self.store.archived_days < self.limits.proof_age_max_days {
-            return invalid(
-                "store.archived_days",
-                "at least limits.proof_age_max_days, or one transfer could pay twice",
-            );
+        let (kept, limits) = (self.store.archived_days, &self.limits);
+        if kept < limits.proof_age_max_days.max(limits.lifetime_max_days).max(self.store.events_days) {
+            // Or one transfer could pay twice, and one request make two watches of the same name.
+            let least = "at least limits.proof_age_max_days, limits.lifetime_max_days and store.events_days";
+            return invalid("store.archived_days", least);
         }
         if self.networks.is_empty() {
             return invalid("network", "at least one [[network]]");
@@ -457,6 +457,17 @@ impl Network {
 
 fn invalid<T>(key: &str, expected: &str) -> Result<T, ConfigError> {
     Err(ConfigError::Invalid { key: key.to_owned(), expected: expected.to_owned() })
+}
+
+/// What is wrong, and in which line; not what stands there, which may be a secret.
+fn without_values(error: &toml::de::Error, text: Option<&str>) -> String {
+    let message = error.message();
+    let shown = match (message.find("string \""), message.rfind('"')) {
+        (Some(from), Some(to)) if to > from + 7 => format!("{}string{}", &message[..from], &message[to + 1..]),
+        _ => message.to_owned(),
+    };
+    let before = text.zip(error.span()).and_then(|(text, span)| text.get(..span.start));
+    before.map_or(shown.clone(), |before| format!("line {}: {shown}", before.matches('\n').count() + 1))
 }
 
 /// Sets `section__key` to a TOML value, or to the text itself where it is none.

@@ -30,6 +30,9 @@ pub const REPORTS_MAX: usize = 256;
 /// Records that are forgotten in one go, so that a commit of that stays short.
 const PRUNE_BATCH: usize = 2048;
 
+/// How long an address query may take.
+const QUERY_LIMIT: Duration = Duration::from_secs(30);
+
 /// How often the store is looked through for what may be forgotten.
 const PRUNE_PERIOD: Duration = Duration::from_secs(60);
 
@@ -206,7 +209,9 @@ impl Handle {
         let query = AddressQuery { address, asset, since, reply };
         let busy = |_| Refusal::Unavailable(format!("too many address queries wait on {network}"));
         slot.mailbox.query(query).map_err(busy)?;
-        let report = answer.await.map_err(|_| stopping())?;
+        let in_time = tokio::time::timeout(QUERY_LIMIT, answer).await;
+        let late = |_| Refusal::Unavailable(format!("no answer from {network} in time"));
+        let report = in_time.map_err(late)?.map_err(|_| stopping())?;
         report.map(|report| (network, report)).map_err(Refusal::Unavailable)
     }
 
@@ -329,6 +334,7 @@ impl Driver {
             Self { engine, store, clock, keep, metrics, networks, commands, reports, committed, replies: Vec::new() };
         // What the sources have to be asked for the watches that were open.
         driver.commit(driver.clock.now())?;
+        driver.count(&Changes::default());
         Ok(Ready { driver, handle, reports: report_sender, sources })
     }
 
@@ -351,7 +357,7 @@ impl Driver {
                             prune.reset_immediately();
                         }
                     }
-                    _ = self.reports.recv_many(&mut reports, REPORTS_MAX) => {}
+                    _ = self.reports.recv_many(&mut reports, REPORTS_MAX), if !self.reports.is_closed() => {}
                     _ = self.commands.recv_many(&mut commands, BATCH_MAX) => {}
                 }
             } else if shutdown.is_cancelled() {

@@ -36,6 +36,7 @@ fn mistakes_are_named() {
         (format!("[grpc]\ntls_cert = \"c\"\n{GOOD}"), "grpc.tls_key: expected both"),
         (format!("[grpc]\ntokens = [\"short\"]\n{GOOD}"), "grpc.tokens: expected tokens of at least 16 characters"),
         (format!("[limits]\nproof_age_max_days = 500\n{GOOD}"), "store.archived_days: expected at least"),
+        (GOOD.replace("[store]", "[store]\nevents_days = 401"), "store.archived_days: expected at least"),
         (GOOD.replace("12000", "0"), "block_time_ms"),
         (GOOD.replace("http://", "ftp://"), "endpoint.http_url: expected http://"),
         (GOOD.replace("block_time_ms", "quorum = 2\nblock_time_ms"), "quorum: expected 1 up to"),
@@ -47,6 +48,22 @@ fn mistakes_are_named() {
         let told = refusal(&text);
         assert!(told.contains(expected), "{told:?} does not say {expected:?}");
     }
+}
+
+#[test]
+fn mistakes_are_told_without_the_secrets_beside_them() {
+    const SECRET: &str = "my-long-secret-token";
+    let as_text = format!("[grpc]\ntokens = \"{SECRET}\"\n{GOOD}");
+    let unclosed = GOOD.replace("\"http://127.0.0.1:8545\"", &format!("\"https://node.example/{SECRET}"));
+    let number = format!("[grpc]\nmessage_max_bytes = \"{SECRET}\"\n{GOOD}");
+    for text in [as_text, unclosed, number] {
+        let told = refusal(&text);
+        assert!(!told.contains(SECRET) && !told.contains("secret"), "{told}");
+        assert!(told.starts_with("test.toml: "), "{told}");
+    }
+    let environment = [("H402_WATCH__GRPC__TOKENS".to_owned(), SECRET.to_owned())];
+    let told = Config::parse(GOOD, "test.toml", &environment).expect_err("is no list").to_string();
+    assert!(!told.contains(SECRET), "{told}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use h402_watch_engine::input::{Execution, Place};
 use h402_watch_engine::request::{AmountRule, AtDeadline, Binding, Depth, Report, Subject, Tag, Terms, WatchRequest};
 use h402_watch_engine::watch::{Candidate, Outcome, Reason, State, Watch};
 use h402_watch_proto::v1;
+use prost::Message as _;
 
 use crate::chain::HealthState;
 use crate::driver::{NetworkView, Refusal};
@@ -19,6 +20,8 @@ const TEXT_MAX: usize = 256;
 const RESOURCE_MAX: usize = 2048;
 /// The longest identifier of a chain, bytes.
 const ID_MAX: usize = 256;
+/// The largest binding, bytes.
+const BINDING_MAX: usize = 4096;
 /// The most labels or rates.
 const LABELS_MAX: usize = 32;
 
@@ -100,6 +103,10 @@ fn terms_of(terms: v1::Terms) -> Result<Terms, Refusal> {
 }
 
 fn binding_of(binding: v1::Binding) -> Result<Binding, Refusal> {
+    // It is repeated in each artefact, and a page of those has to fit into a message.
+    if binding.encoded_len() > BINDING_MAX {
+        return Err(Refusal::invalid("binding", format!("at most {BINDING_MAX} bytes all told")));
+    }
     Ok(Binding {
         quote_hash: optional("binding.quote_hash", binding.quote_hash, TEXT_MAX)?,
         auth_hash: optional("binding.auth_hash", binding.auth_hash, TEXT_MAX)?,

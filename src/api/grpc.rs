@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use h402_watch_engine::amount::Amount;
-use h402_watch_engine::changes::{ClaimKey, EventKind};
+use h402_watch_engine::changes::ClaimKey;
 use h402_watch_engine::id::{Timestamp, WatchId};
 use h402_watch_engine::watch::Watch;
 use h402_watch_proto::v1;
@@ -79,21 +79,12 @@ impl Api {
         found.ok_or_else(|| errors::not_found(id.as_str()))
     }
 
-    /// settled.json, once there is an outcome.
-    fn settlement(&self, watch: &Watch) -> Result<Vec<u8>, Status> {
-        if watch.outcome.is_none() {
-            return Ok(Vec::new());
-        }
-        let mut after = 0;
-        loop {
-            let page = self.store.artefacts(&watch.id, after, PAGE_MAX as usize);
-            let page = page.map_err(|error| errors::unreadable(&error))?;
-            let Some(last) = page.last() else { return Ok(Vec::new()) };
-            after = last.index;
-            if let Some(settled) = page.into_iter().find(|event| event.kind == EventKind::Settled) {
-                return Ok(settled.artefact);
-            }
-        }
+    /// A watch and, once there is an outcome, its settled.json.
+    fn read_settled(&self, id: &str) -> Result<(Watch, Vec<u8>), Status> {
+        let id = watch_id("watch_id", id)?;
+        let found = self.store.watch_with_settlement(&id).map_err(|error| errors::unreadable(&error))?;
+        let (watch, settled) = found.ok_or_else(|| errors::not_found(id.as_str()))?;
+        Ok((watch, settled.map(|event| event.artefact).unwrap_or_default()))
     }
 
     async fn create(&self, request: v1::CreateWatchRequest) -> Result<Created, Refusal> {
@@ -181,12 +172,17 @@ impl WatchService for Api {
         let shutdown = self.shutdown.clone();
         let requests = request.into_inner().take_until(shutdown.cancelled_owned());
         let responses = requests.map(move |request| api.clone().create_of_bulk(request)).buffered(BULK_WINDOW);
-        Ok(Response::new(Box::pin(responses)))
+        // Requests that were not taken in any more must not look as if they had been answered.
+        let stopped = self.shutdown.clone();
+        let end = futures_util::stream::once(async move {
+            let stopping = Refusal::Unavailable("the service is stopping".into());
+            stopped.is_cancelled().then(|| Err(errors::status(&stopping, "")))
+        });
+        Ok(Response::new(Box::pin(responses.chain(end.filter_map(std::future::ready)))))
     }
 
     async fn get_watch(&self, request: Request<v1::GetWatchRequest>) -> Result<Response<v1::GetWatchResponse>, Status> {
-        let watch = self.read(&request.into_inner().watch_id)?;
-        let settlement = self.settlement(&watch)?;
+        let (watch, settlement) = self.read_settled(&request.into_inner().watch_id)?;
         Ok(Response::new(v1::GetWatchResponse { watch: Some(self.message(&watch)), settlement }))
     }
 
@@ -233,7 +229,7 @@ impl WatchService for Api {
     }
 
     async fn wait(&self, request: Request<v1::WaitRequest>) -> Result<Response<v1::WaitResponse>, Status> {
-        let v1::WaitRequest { watch_id, until, timeout_ms } = request.into_inner();
+        let v1::WaitRequest { watch_id: id, until, timeout_ms } = request.into_inner();
         let until = convert::state_of("until", until).map_err(|refusal| errors::status(&refusal, ""))?;
         let timeout_ms = match timeout_ms {
             0 => WAIT_DEFAULT_MS,
@@ -245,7 +241,7 @@ impl WatchService for Api {
         let mut committed = self.driver.committed();
         let (watch, reached) = loop {
             committed.borrow_and_update();
-            let watch = self.read(&watch_id)?;
+            let watch = self.read(&id)?;
             if watch.state() >= until {
                 break (watch, true);
             }
@@ -255,7 +251,7 @@ impl WatchService for Api {
                 () = self.shutdown.cancelled() => break (watch, false),
             }
         };
-        let settlement = self.settlement(&watch)?;
+        let (watch, settlement) = if watch.outcome.is_some() { self.read_settled(&id)? } else { (watch, Vec::new()) };
         Ok(Response::new(v1::WaitResponse { watch: Some(self.message(&watch)), reached, settlement }))
     }
 
@@ -298,9 +294,9 @@ impl WatchService for Api {
         &self,
         request: Request<v1::ListReceiptsRequest>,
     ) -> Result<Response<v1::ListReceiptsResponse>, Status> {
-        let v1::ListReceiptsRequest { watch_id, after_index, page_size: size } = request.into_inner();
+        let v1::ListReceiptsRequest { watch_id: id, after_index, page_size: size } = request.into_inner();
         let size = page_size(size)?;
-        let watch = self.read(&watch_id)?;
+        let watch = self.read(&id)?;
         let mut events =
             self.store.artefacts(&watch.id, after_index, size + 1).map_err(|error| errors::unreadable(&error))?;
         let more = events.len() > size;

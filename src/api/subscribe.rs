@@ -58,7 +58,7 @@ impl Filter {
             }
         }
         if let Some(kind) = request.kinds.iter().find(|kind| !KINDS.contains(&kind.as_str())) {
-            return Err(invalid("kinds", &format!("words out of {}, not {kind:?}", KINDS.join(", "))));
+            return Err(invalid("kinds", &format!("words out of {}, not {:?}", KINDS.join(", "), short(kind))));
         }
         let mut networks = HashSet::new();
         for name in &request.networks {
@@ -72,7 +72,7 @@ impl Filter {
         for text in &request.pay_to {
             let spelled = driver.spell_address(text);
             if spelled.is_empty() {
-                return Err(invalid("pay_to", &format!("addresses of a configured network, not {text:?}")));
+                return Err(invalid("pay_to", &format!("addresses of a configured network, not {:?}", short(text))));
             }
             pay_to.extend(spelled.into_iter().map(|address| address.to_string()));
         }
@@ -174,20 +174,28 @@ impl Subscription {
         tokio::pin!(idle);
         loop {
             while let Some(event) = self.page.pop_front() {
+                if event.sequence != self.place + 1 {
+                    // Forgotten between two reads.
+                    self.page.clear();
+                    self.check_kept()?;
+                    break;
+                }
                 self.place = event.sequence;
                 if self.filter.matches(&event) {
                     let sequence = event.sequence;
                     return Ok(v1::SubscribeResponse { sequence, event: Some(convert::event(event)) });
                 }
             }
+            if self.shutdown.is_cancelled() {
+                return Err(stopping());
+            }
+            if idle.is_elapsed() {
+                return Ok(self.progress());
+            }
             self.committed.borrow_and_update();
             self.check_kept()?;
             self.page = self.store.events(self.place, PAGE).map_err(|error| unreadable(&error))?.into();
-            if let Some(first) = self.page.front() {
-                if first.sequence != self.place + 1 {
-                    self.page.clear();
-                    self.check_kept()?;
-                }
+            if !self.page.is_empty() {
                 // A long stretch that the filter leaves out must not hold the thread.
                 tokio::task::consume_budget().await;
                 continue;
@@ -203,6 +211,11 @@ impl Subscription {
     fn progress(&self) -> v1::SubscribeResponse {
         v1::SubscribeResponse { sequence: self.place, event: None }
     }
+}
+
+/// As much of a caller's text as fits into an answer.
+fn short(text: &str) -> &str {
+    text.char_indices().nth(64).map_or(text, |(end, _)| &text[..end])
 }
 
 fn stopping() -> Status {

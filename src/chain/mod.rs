@@ -286,6 +286,7 @@ pub struct Wants {
     look_ups: VecDeque<LookUp>,
     locates: VecDeque<TxId>,
     queries: VecDeque<AddressQuery>,
+    closed: bool,
 }
 
 /// The open interests, by what a block is matched with.
@@ -380,13 +381,20 @@ impl Mailbox {
     /// Asks about an address. Gives the query back when too many wait already.
     pub fn query(&self, query: AddressQuery) -> Result<(), AddressQuery> {
         let mut wants = self.write();
-        if wants.queries.len() >= ADDRESS_QUERIES_MAX {
+        if wants.closed || wants.queries.len() >= ADDRESS_QUERIES_MAX {
             return Err(query);
         }
         wants.queries.push_back(query);
         drop(wants);
         self.wake.notify_one();
         Ok(())
+    }
+
+    /// Nobody answers any more: whoever waits is told so.
+    pub fn close(&self) {
+        let mut wants = self.write();
+        wants.closed = true;
+        wants.queries.clear();
     }
 
     /// The open interests, to match one block with; not to be held across an await.

@@ -11,10 +11,10 @@ mod sled;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use h402_watch_engine::Snapshot;
-use h402_watch_engine::changes::{Changes, Claim, ClaimKey, Event};
+use h402_watch_engine::changes::{Changes, Claim, ClaimKey, Event, EventKind};
 use h402_watch_engine::id::{NetworkId, Timestamp, TxId, WatchId};
 use h402_watch_engine::watch::Watch;
 use serde::{Deserialize, Serialize};
@@ -177,6 +177,9 @@ pub struct Store {
     tables: Box<dyn Tables>,
     counters: Mutex<Counters>,
     failed: AtomicBool,
+    /// Held by each read, and by a commit until it is on the disk: nobody sees half of one, or one that may yet be lost
+    /// (invariants 1 and 2).
+    whole: RwLock<()>,
 }
 
 impl Store {
@@ -217,7 +220,7 @@ impl Store {
                 return Err(StoreError::Format { found, expected });
             }
         };
-        Ok(Self { tables, counters: Mutex::new(counters), failed: AtomicBool::new(false) })
+        Ok(Self { tables, counters: Mutex::new(counters), failed: AtomicBool::new(false), whole: RwLock::new(()) })
     }
 
     /// Puts what a step changed on the disk: whole, and before it returns, or not at all (invariant 2).
@@ -267,9 +270,16 @@ impl Store {
             return Err(StoreError::Poisoned);
         }
         batch.put(Table::Meta, key::COUNTERS.to_vec(), encode(&counters));
+        let _whole = self.whole.write().unwrap_or_else(PoisonError::into_inner);
         self.tables.commit(batch.into_writes()).inspect_err(|_| self.failed.store(true, Ordering::Release))?;
         *self.counters() = counters;
         Ok(())
+    }
+
+    /// Keeps commits out while something is read. After one failed nothing is known to be on the disk any more.
+    fn reading(&self) -> Result<RwLockReadGuard<'_, ()>, StoreError> {
+        let whole = self.whole.read().unwrap_or_else(PoisonError::into_inner);
+        if self.failed.load(Ordering::Acquire) { Err(StoreError::Poisoned) } else { Ok(whole) }
     }
 
     /// All that the engine needs to go on.
@@ -310,6 +320,26 @@ impl Store {
 
     /// A watch, open or archived.
     pub fn watch(&self, id: &WatchId) -> Result<Option<Watch>, StoreError> {
+        let _whole = self.reading()?;
+        self.find_watch(id)
+    }
+
+    /// A watch and, once it has an outcome, its settlement, as of one commit.
+    pub fn watch_with_settlement(&self, id: &WatchId) -> Result<Option<(Watch, Option<Event>)>, StoreError> {
+        let _whole = self.reading()?;
+        let Some(watch) = self.find_watch(id)? else { return Ok(None) };
+        let mut settled = None;
+        if watch.outcome.is_some() {
+            let from = key::artefacts_of(id);
+            for (_, value) in self.tables.scan(Table::Artefacts, &from, Some(&key::end_of(&from)), usize::MAX)? {
+                let event = self.artefact(&value)?;
+                settled = settled.or(event.filter(|event| event.kind == EventKind::Settled));
+            }
+        }
+        Ok(Some((watch, settled)))
+    }
+
+    fn find_watch(&self, id: &WatchId) -> Result<Option<Watch>, StoreError> {
         for table in [Table::Open, Table::Archived] {
             if let Some(value) = self.tables.get(table, id.as_str().as_bytes())? {
                 return decode(table, &value).map(Some);
@@ -321,6 +351,7 @@ impl Store {
     /// Up to `limit` watches whose ids come after `after`, in order of their ids; only those that are not archived if
     /// `open_only`.
     pub fn watches(&self, after: Option<&WatchId>, limit: usize, open_only: bool) -> Result<Vec<Watch>, StoreError> {
+        let _whole = self.reading()?;
         let from = after.map_or(Vec::new(), |id| key::after(id.as_str().as_bytes()));
         let tables: &[Table] = if open_only { &[Table::Open] } else { &[Table::Open, Table::Archived] };
         let mut found = BTreeMap::new();
@@ -334,12 +365,14 @@ impl Store {
 
     /// The watch that an idempotency key names.
     pub fn watch_by_key(&self, idempotency_key: &str) -> Result<Option<WatchId>, StoreError> {
+        let _whole = self.reading()?;
         let value = self.tables.get(Table::Keys, &key::idempotency(idempotency_key))?;
         value.map(|value| decode(Table::Keys, &value)).transpose()
     }
 
     /// The claims on the transfers of a transaction.
     pub fn claims_of(&self, network: &NetworkId, tx: &TxId) -> Result<Vec<(ClaimKey, Claim)>, StoreError> {
+        let _whole = self.reading()?;
         let from = key::claims_of(network, tx);
         let to = key::end_of(&from);
         let records = self.tables.scan(Table::Claims, &from, Some(&to), usize::MAX)?;
@@ -348,6 +381,7 @@ impl Store {
 
     /// Up to `limit` entries of the event log after a sequence. Those below [`Store::oldest_sequence`] are gone.
     pub fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        let _whole = self.reading()?;
         let from = key::sequence(after.saturating_add(1));
         let records = self.tables.scan(Table::Events, &from, None, limit)?;
         records.iter().map(|(_, value)| decode(Table::Events, value)).collect()
@@ -365,31 +399,25 @@ impl Store {
 
     /// Up to `limit` artefacts of a watch, those with an index above `after`, in order.
     pub fn artefacts(&self, watch: &WatchId, after: u32, limit: usize) -> Result<Vec<Event>, StoreError> {
+        let _whole = self.reading()?;
         let from = key::artefact(watch, after.saturating_add(1));
         let to = key::end_of(&key::artefacts_of(watch));
         let records = self.tables.scan(Table::Artefacts, &from, Some(&to), limit)?;
         let mut events = Vec::with_capacity(records.len());
-        for (at, value) in records {
-            events.extend(self.artefact(&at, &value)?);
+        for (_, value) in records {
+            events.extend(self.artefact(&value)?);
         }
         Ok(events)
     }
 
-    fn artefact(&self, at: &[u8], value: &[u8]) -> Result<Option<Event>, StoreError> {
+    fn artefact(&self, value: &[u8]) -> Result<Option<Event>, StoreError> {
         let sequence = match decode(Table::Artefacts, value)? {
             Artefact::Moved(event) => return Ok(Some(event)),
             Artefact::InLog(sequence) => sequence,
         };
-        if let Some(event) = self.tables.get(Table::Events, &key::sequence(sequence))? {
-            return decode(Table::Events, &event).map(Some);
-        }
-        // It left the log since the record was read; where its watch is still known, it stands in the record now.
-        match self.tables.get(Table::Artefacts, at)?.map(|value| decode(Table::Artefacts, &value)).transpose()? {
-            Some(Artefact::Moved(event)) => Ok(Some(event)),
-            Some(Artefact::InLog(sequence)) => {
-                Err(StoreError::Damaged { table: Table::Events, detail: format!("event {sequence} is missing") })
-            }
-            None => Ok(None),
+        match self.tables.get(Table::Events, &key::sequence(sequence))? {
+            Some(event) => decode(Table::Events, &event).map(Some),
+            None => Err(StoreError::Damaged { table: Table::Events, detail: format!("event {sequence} is missing") }),
         }
     }
 

@@ -64,7 +64,9 @@ impl Store {
             batch.delete(Table::Events, key::sequence(event.sequence));
             counters.oldest_sequence = event.sequence + 1;
             // The watch may have been forgotten before its events.
-            if self.tables.get(Table::Artefacts, &at)?.is_some() {
+            let stands =
+                self.tables.get(Table::Artefacts, &at)?.map(|value| decode(Table::Artefacts, &value)).transpose()?;
+            if matches!(stands, Some(Artefact::InLog(sequence)) if sequence == event.sequence) {
                 batch.put(Table::Artefacts, at, encode(&Artefact::Moved(event)));
             }
             pruned += 1;

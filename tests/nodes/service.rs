@@ -128,6 +128,9 @@ async fn bad_input_is_refused_naming_the_field() {
         (v1::WatchSpec { network: "nowhere".into(), ..good() }, "watch.network"),
         (v1::WatchSpec { idempotency_key: "k".repeat(257), ..good() }, "watch.idempotency_key"),
     ];
+    let resource = v1::Binding { resource: "r".repeat(2000), auth_hash: "a".repeat(200), ..Default::default() };
+    let labels = (0..20).map(|n| (n.to_string(), "v".repeat(200))).collect();
+    cases.push((v1::WatchSpec { binding: Some(v1::Binding { labels, ..resource }), ..good() }, "watch.binding"));
     let labels = (0..33).map(|n| (n.to_string(), String::new())).collect();
     let binding = v1::Binding { labels, ..Default::default() };
     cases.push((v1::WatchSpec { binding: Some(binding), ..good() }, "watch.binding.labels"));
@@ -216,9 +219,13 @@ async fn pay_many(anvil: &Anvil, client: &mut Client, count: u64, first: u64) {
 
 #[tokio::test]
 async fn a_subscriber_that_stops_reading_slows_nobody_and_loses_nothing() {
-    let (anvil, _service, mut client) = world().await;
+    let (anvil, service, mut client) = world().await;
     let all = v1::SubscribeRequest { after_sequence: Some(0), ..Default::default() };
-    let mut stuck = client.subscribe(all.clone()).await;
+    // One whose window is soon full: the server has to hold back.
+    let channel = tonic::transport::Channel::from_shared(service.grpc()).expect("a URL");
+    let channel = channel.initial_stream_window_size(16 * 1024).connect().await.expect("connects");
+    let mut narrow = Client { inner: WatchServiceClient::new(channel) };
+    let mut stuck = narrow.subscribe(all.clone()).await;
     let mut quick = client.subscribe(all).await;
     let mut expected = 0;
     for round in 0..10 {

@@ -19,6 +19,7 @@ use super::balance::Balances;
 use super::endpoint::Endpoint;
 use super::facts::{self, Hit, Matcher};
 use super::fetch::{Blocks, Internal};
+use super::lookup::Searching;
 use super::mirror::{Link, Mirror, Tip};
 use super::pool::{Answer, Fetched, Pool, RETRY};
 use super::wake::{self, Hint};
@@ -54,6 +55,8 @@ pub(super) struct Follower {
     pub(super) balances: Balances,
     /// Look-ups that are to be answered.
     pub(super) look_ups: VecDeque<LookUp>,
+    /// The address query that is being answered.
+    pub(super) query: Option<Searching>,
     /// Watched transactions that a mempool had, and no block yet.
     pub(super) seen: BTreeSet<TxId>,
     /// Transactions that were not found: the poll at which to look again, and how often that was done.
@@ -96,6 +99,7 @@ impl Follower {
             mailbox,
             reports,
             look_ups: VecDeque::new(),
+            query: None,
             seen: BTreeSet::new(),
             retries: VecDeque::new(),
             polls: 0,
@@ -123,12 +127,14 @@ impl Follower {
         let mut next_poll = Instant::now();
         loop {
             let (mut poll, mut answer) = (false, false);
+            let more = self.query.is_some();
             tokio::select! {
                 // Polls come first: a flood of hints must not hold them back.
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
                 () = tokio::time::sleep_until(next_poll) => poll = true,
                 () = mailbox.posted() => answer = true,
+                () = std::future::ready(()), if more => answer = true,
                 Some(hint) = hints.next() => match hint {
                     Hint::Up => self.ws_up = true,
                     Hint::Down => self.ws_up = false,

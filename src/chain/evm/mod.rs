@@ -54,9 +54,10 @@ impl Source for EvmSource {
         shutdown: CancellationToken,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
-            let follower = follow::Follower::new(self.chain_id, self.settings, &start, mailbox, reports);
+            let follower = follow::Follower::new(self.chain_id, self.settings, &start, Arc::clone(&mailbox), reports);
             // It ends at shutdown, or because nobody takes its reports any more, which is the same.
             let _ = follower.run(shutdown).await;
+            mailbox.close();
         })
     }
 }
