@@ -40,13 +40,14 @@
 //! # Invariants, and the tests that hold them
 //!
 //! 1. *Nothing leaves the process before the commit that makes it true.* `Driver::commit` is the only place that answers,
-//!    asks or wakes. Held by `recovery::kill_9_thirty_times_under_load_fjall`: no acknowledged watch is ever missing.
+//!    asks or wakes, and reads of the store wait for a commit to be whole and on the disk. Held by `recovery::kill_9_thirty_times_under_load_fjall`: no acknowledged watch is ever missing.
 //! 2. *One atomic commit holds watches, claims, events and cursor.* [`store::Store::commit`]. Held by
 //!    `a_killed_process_loses_nothing_that_was_acknowledged_and_leaves_nothing_half` (tests/store.rs), for both engines.
 //! 3. *A failed commit stops the process.* Held by `after_a_failed_commit_nothing_more_is_written_invariant_3` (tests/store.rs)
 //!    and `a_failed_commit_ends_the_driver` (tests/driver.rs).
 //! 4. *Same inputs in the same order give the same bytes.* Held by `ten_thousand_seeds_agree_with_the_naive_model`
-//!    (tests/engine/simulation.rs), where one of two engines is restored at random points, and by tests/engine/golden.rs.
+//!    (tests/engine/simulation.rs), where one of two engines is restored at random points, by
+//!    `one_report_or_many_give_the_same_log` (tests/engine/properties.rs), and by tests/engine/golden.rs.
 //! 5. *The event log has one gap-free sequence.* Held by `events_that_leave_a_gap_are_refused_invariant_5`,
 //!    `pruning_keeps_the_log_gap_free_and_the_artefacts_of_watches_that_stay` (tests/store.rs) and
 //!    `a_subscriber_that_reconnects_misses_and_repeats_nothing` (tests/nodes/service.rs).
