@@ -79,6 +79,10 @@ pub struct Grpc {
     pub allow_insecure: bool,
     /// The largest request, bytes.
     pub message_max_bytes: usize,
+    /// Connections at once; further ones are closed.
+    pub connections_max: usize,
+    /// Subscriptions and waits at once; further ones are refused.
+    pub waiting_max: usize,
 }
 
 impl Default for Grpc {
@@ -90,6 +94,8 @@ impl Default for Grpc {
             tls_key: None,
             allow_insecure: false,
             message_max_bytes: 1024 * 1024,
+            connections_max: 4096,
+            waiting_max: 16_384,
         }
     }
 }

@@ -55,8 +55,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         followers.spawn(source.run(start, mailbox, Reporter::new(network, reports.clone()), stop_sources.clone()));
     }
     drop(reports);
-    let limits = GrpcLimits { message_max_bytes: config.grpc.message_max_bytes, ..GrpcLimits::default() };
-    let api = Api::new(handle.clone(), Arc::clone(&store), stop_api.clone(), limits);
+    let api = Api::new(handle.clone(), Arc::clone(&store), stop_api.clone(), limits(&config.grpc));
     let mut servers = JoinSet::new();
     servers.spawn(serve(api, listen));
     let stop_http = stop_api.clone();
@@ -159,6 +158,15 @@ fn settings(network: &Network, clock: &Arc<dyn Clock>) -> Settings {
         recompute: network.recompute,
         endpoints: network.endpoint_settings(),
         clock: Arc::clone(clock),
+    }
+}
+
+fn limits(grpc: &Grpc) -> GrpcLimits {
+    GrpcLimits {
+        message_max_bytes: grpc.message_max_bytes,
+        connections_max: grpc.connections_max,
+        waiting_max: grpc.waiting_max,
+        ..GrpcLimits::default()
     }
 }
 

@@ -884,7 +884,7 @@ pub mod watch_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Events as they are committed, each at least once and in order, from any point of the log on. A subscriber that does not
-        /// read keeps its place and slows nobody.
+        /// read keeps its place and slows nobody. RESOURCE_EXHAUSTED when too many wait already.
         pub async fn subscribe(
             &mut self,
             request: impl tonic::IntoRequest<super::SubscribeRequest>,
@@ -1075,7 +1075,7 @@ pub mod watch_service_server {
             + std::marker::Send
             + 'static;
         /// Events as they are committed, each at least once and in order, from any point of the log on. A subscriber that does not
-        /// read keeps its place and slows nobody.
+        /// read keeps its place and slows nobody. RESOURCE_EXHAUSTED when too many wait already.
         async fn subscribe(
             &self,
             request: tonic::Request<super::SubscribeRequest>,

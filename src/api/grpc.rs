@@ -11,6 +11,7 @@ use h402_watch_engine::id::{Timestamp, WatchId};
 use h402_watch_engine::watch::Watch;
 use h402_watch_proto::v1;
 use h402_watch_proto::v1::watch_service_server::{WatchService, WatchServiceServer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::TcpIncoming;
@@ -18,6 +19,7 @@ use tonic::transport::{Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 use super::auth::Tokens;
+use super::connections::counted;
 use super::oversize::{OversizeLayer, translate};
 use super::subscribe::{Filter, Subscription};
 use super::{convert, errors};
@@ -41,15 +43,25 @@ const BULK_WINDOW: usize = 256;
 pub struct GrpcLimits {
     /// The largest request, bytes.
     pub message_max_bytes: usize,
+    /// Connections at once; further ones are closed.
+    pub connections_max: usize,
     /// Calls of one connection at once.
     pub streams_max: u32,
+    /// Subscriptions and waits at once; further ones get RESOURCE_EXHAUSTED.
+    pub waiting_max: usize,
     /// How often a quiet connection is asked whether it still lives.
     pub keepalive: Duration,
 }
 
 impl Default for GrpcLimits {
     fn default() -> Self {
-        Self { message_max_bytes: 1024 * 1024, streams_max: 1024, keepalive: Duration::from_secs(30) }
+        Self {
+            message_max_bytes: 1024 * 1024,
+            connections_max: 4096,
+            streams_max: 1024,
+            waiting_max: 16_384,
+            keepalive: Duration::from_secs(30),
+        }
     }
 }
 
@@ -60,12 +72,23 @@ pub struct Api {
     store: Arc<Store>,
     shutdown: CancellationToken,
     limits: GrpcLimits,
+    waiting: Arc<Semaphore>,
 }
 
 impl Api {
     /// A service that ends its streams at `shutdown`.
     pub fn new(driver: Handle, store: Arc<Store>, shutdown: CancellationToken, limits: GrpcLimits) -> Self {
-        Self { driver, store, shutdown, limits }
+        let waiting = Arc::new(Semaphore::new(limits.waiting_max));
+        Self { driver, store, shutdown, limits, waiting }
+    }
+
+    /// One of the places for those who wait.
+    fn place(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let full = |_| {
+            let max = self.limits.waiting_max;
+            Status::resource_exhausted(format!("{max} subscriptions and waits are open, the maximum"))
+        };
+        Arc::clone(&self.waiting).try_acquire_owned().map_err(full)
     }
 
     fn message(&self, watch: &Watch) -> v1::Watch {
@@ -224,8 +247,13 @@ impl WatchService for Api {
         let after = request.after_sequence;
         let filter = Filter::new(request, &self.driver)?;
         let (store, shutdown) = (Arc::clone(&self.store), self.shutdown.clone());
+        let place = self.place()?;
         let subscription = Subscription::new(store, self.driver.committed(), shutdown, filter, after)?;
-        Ok(Response::new(Box::pin(subscription.into_stream())))
+        let responses = subscription.into_stream().inspect(move |_| {
+            // Kept as long as the subscription is.
+            let _ = &place;
+        });
+        Ok(Response::new(Box::pin(responses)))
     }
 
     async fn wait(&self, request: Request<v1::WaitRequest>) -> Result<Response<v1::WaitResponse>, Status> {
@@ -236,6 +264,7 @@ impl WatchService for Api {
             ms if ms > WAIT_MAX_MS => return Err(errors::invalid("timeout_ms", &format!("at most {WAIT_MAX_MS}"))),
             ms => ms,
         };
+        let _place = self.place()?;
         let time_limit = tokio::time::sleep(Duration::from_millis(timeout_ms.into()));
         tokio::pin!(time_limit);
         let mut committed = self.driver.committed();
@@ -356,7 +385,7 @@ pub async fn serve(api: Api, listen: Listen) -> anyhow::Result<()> {
         .add_service(health)
         .add_service(InterceptedService::new(reflection, listen.tokens.clone()))
         .add_service(InterceptedService::new(service, listen.tokens))
-        .serve_with_incoming_shutdown(incoming, stopping)
+        .serve_with_incoming_shutdown(counted(incoming, limits.connections_max), stopping)
         .await?;
     Ok(())
 }

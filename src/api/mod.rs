@@ -1,6 +1,7 @@
 //! The service's interfaces: gRPC `h402.watch.v1` for clients, plain HTTP for probes and metrics.
 
 mod auth;
+mod connections;
 mod convert;
 mod errors;
 mod grpc;

@@ -452,3 +452,42 @@ async fn the_command_line_follows_a_payment_and_writes_its_artefacts() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("watch.network: expected one of"));
 }
+
+/// Invariant 11: connections and those who wait have a bound, and a stated answer when it is reached.
+#[tokio::test]
+async fn connections_and_waits_are_bounded() {
+    let (_anvil, service, mut client) =
+        world_with(|setup| setup.grpc = "connections_max = 2\nwaiting_max = 1".into()).await;
+    let id = client.create(spec(address(), &shop(1), 1, 1)).await;
+    let waits = v1::WaitRequest { watch_id: id.clone(), timeout_ms: 10_000, until: 0 };
+    let mut other = client.clone();
+    let waiting = tokio::spawn({
+        let waits = waits.clone();
+        async move { other.inner.wait(waits).await }
+    });
+    let started = tokio::time::Instant::now();
+    let refused = loop {
+        match client.inner.wait(v1::WaitRequest { timeout_ms: 1, ..waits.clone() }).await {
+            Err(refused) => break refused,
+            Ok(_) => assert!(started.elapsed() < PATIENCE, "the first wait holds the place"),
+        }
+    };
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    waiting.abort();
+    let mut second = service.client().await;
+    second.get(&id).await;
+    let third = tonic::transport::Channel::from_shared(service.grpc()).expect("a URL").connect_lazy();
+    let listed = WatchServiceClient::new(third).list_networks(v1::ListNetworksRequest {}).await;
+    assert!(listed.is_err(), "the third connection is closed");
+    client.get(&id).await;
+    drop(second);
+    let started = tokio::time::Instant::now();
+    loop {
+        let again = tonic::transport::Channel::from_shared(service.grpc()).expect("a URL").connect_lazy();
+        if WatchServiceClient::new(again).list_networks(v1::ListNetworksRequest {}).await.is_ok() {
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE, "the place is free again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
