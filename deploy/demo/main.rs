@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail, ensure};
 use h402_watch_proto::v1;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use support::anvil::{Anvil, OTHER, PAYER, THIRD, quantity, shop};
+use support::anvil::{Anvil, OTHER, PAYER, THIRD, shop};
 use support::client::{Client, Seen, address, now_ms, spec, tx, with};
 use support::service::{Service, Setup};
 
@@ -93,7 +93,8 @@ async fn play(anvil: &Anvil, client: &mut Client, token: &str, show: &mut Show) 
     let request = v1::SubscribeRequest { after_sequence: Some(0), ..Default::default() };
     let mut events = client.subscribe(request).await;
     show.watch(&mut events, Duration::from_secs(2)).await?;
-    replace(anvil, &slow).await;
+    // The sender changes its mind.
+    anvil.replace(&slow, THIRD, 600).await;
     let mut lost = (String::new(), String::new());
     for block in 1..=16 {
         match block {
@@ -115,17 +116,6 @@ async fn play(anvil: &Anvil, client: &mut Client, token: &str, show: &mut Show) 
         show.watch(&mut events, Duration::from_secs(1)).await?;
     }
     show.watch(&mut events, Duration::from_secs(10)).await
-}
-
-/// The sender sends the same nonce again, dearer, and to somebody else.
-async fn replace(anvil: &Anvil, hash: &str) {
-    let first = anvil.call("eth_getTransactionByHash", json!([hash])).await;
-    let price = format!("{:#x}", quantity(&first["maxFeePerGas"]) * 3);
-    let dearer = json!({
-        "from": OTHER, "to": THIRD, "value": "0x258", "gas": "0x5208", "nonce": first["nonce"],
-        "maxFeePerGas": price, "maxPriorityFeePerGas": price,
-    });
-    anvil.send(dearer).await;
 }
 
 /// What is on the screen.

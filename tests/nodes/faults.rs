@@ -8,7 +8,7 @@ use h402_watch_proto::v1;
 use serde_json::{Value, json};
 
 use crate::BINARY;
-use crate::support::anvil::{Anvil, OTHER, PAYER, THIRD, quantity, shop, unix_time};
+use crate::support::anvil::{Anvil, OTHER, THIRD, quantity, shop, unix_time};
 use crate::support::client::{Client, address, spec, tx, with};
 use crate::support::proxy::{Proxy, Reply, Wire};
 use crate::support::service::{Service, Setup};
@@ -374,14 +374,7 @@ async fn a_replacement_that_is_reorged_away_is_withdrawn() {
     let raw = anvil.raw(&hash).await;
     let id = client.create(spec(tx(&hash), &shop(1), 100, 4)).await;
     client.until(&id, "seen").await;
-    let first = anvil.call("eth_getTransactionByHash", json!([hash])).await;
-    let price = format!("{:#x}", quantity(&first["maxFeePerGas"]) * 3);
-    anvil
-        .send(json!({
-            "from": PAYER, "to": THIRD, "value": "0x1", "gas": "0x5208", "nonce": first["nonce"],
-            "maxFeePerGas": price, "maxPriorityFeePerGas": price,
-        }))
-        .await;
+    anvil.replace(&hash, THIRD, 1).await;
     anvil.mine(2).await;
     client.head(5).await;
     assert_ne!(client.get(&id).await.state(), v1::State::Settled);

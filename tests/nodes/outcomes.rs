@@ -144,25 +144,13 @@ async fn underpaid_with_more_than_zero_is_partial() {
     assert_eq!(client.get(&id).await.received, "99");
 }
 
-/// Sends the payer's next nonce again with a higher price.
-async fn replace(anvil: &Anvil, hash: &str, to: &str, wei: u64) -> String {
-    let first = anvil.call("eth_getTransactionByHash", json!([hash])).await;
-    let price = quantity(&first["maxFeePerGas"]) * 3;
-    anvil
-        .send(json!({
-            "from": PAYER, "to": to, "value": format!("{wei:#x}"), "gas": "0x5208", "nonce": first["nonce"],
-            "maxFeePerGas": format!("{price:#x}"), "maxPriorityFeePerGas": format!("{price:#x}"),
-        }))
-        .await
-}
-
 #[tokio::test]
 async fn replaced_by_one_that_still_pays_is_followed() {
     let (anvil, _service, mut client) = world().await;
     let hash = anvil.pay(&shop(1), 100).await;
     let id = client.create(spec(tx(&hash), &shop(1), 100, 2)).await;
     client.until(&id, "seen").await;
-    let faster = replace(&anvil, &hash, &shop(1), 100).await;
+    let faster = anvil.replace(&hash, &shop(1), 100).await;
     anvil.mine(2).await;
     let story = client.until(&id, "settled:success").await;
     assert!(story.contains(&"replaced".to_owned()), "{story:?}");
@@ -178,7 +166,7 @@ async fn replaced_by_one_that_does_not_pay_fails_once_that_is_deep_enough() {
     let hash = anvil.pay(&shop(1), 100).await;
     let id = client.create(spec(tx(&hash), &shop(1), 100, 3)).await;
     client.until(&id, "seen").await;
-    let away = replace(&anvil, &hash, THIRD, 100).await;
+    let away = anvil.replace(&hash, THIRD, 100).await;
     mined(&anvil, &mut client, 2).await;
     assert_ne!(client.get(&id).await.state(), v1::State::Settled, "not before it is deep enough");
     anvil.mine(1).await;

@@ -125,6 +125,17 @@ impl Anvil {
         self.send(json!({ "from": PAYER, "to": to, "value": format!("{wei:#x}"), "gas": "0x5208" })).await
     }
 
+    /// Sends a pending transaction's nonce again, dearer, with another payment.
+    pub async fn replace(&self, hash: &str, to: &str, wei: u64) -> String {
+        let first = self.call("eth_getTransactionByHash", json!([hash])).await;
+        let price = format!("{:#x}", quantity(&first["maxFeePerGas"]) * 3);
+        let dearer = json!({
+            "from": first["from"], "to": to, "value": format!("{wei:#x}"), "gas": "0x5208", "nonce": first["nonce"],
+            "maxFeePerGas": price, "maxPriorityFeePerGas": price,
+        });
+        self.send(dearer).await
+    }
+
     /// A call of a contract by the payer.
     pub async fn invoke(&self, contract: &str, call: impl SolCall, wei: u64) -> String {
         let data = Bytes::from(call.abi_encode());

@@ -149,10 +149,7 @@ impl Follower {
             let balances = answers.into_iter().map(|answer| endpoint.read::<Wei>(&answer?));
             balances.map(|balance| balance.map(|wei| wei.0)).collect::<Result<Vec<_>, _>>().map(Some)
         };
-        if self.settings.quorum > 1 {
-            let (balances, ..) = self.pool.agreed(self.settings.quorum, &calls, read).await?;
-            return Ok(balances);
-        }
-        self.pool.first(0, &calls, read).await.found("balances")
+        let said = self.pool.on_their_word(self.settings.quorum, &calls, read, "balances").await;
+        said.map(|(balances, _)| balances)
     }
 }

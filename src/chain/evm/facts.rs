@@ -57,8 +57,7 @@ impl Matcher<'_> {
             let key = (text::asset(log.token), text::address(log.authorizer), text::word(log.nonce));
             interests.authorizations.contains(&key)
         };
-        (!interests.txs.is_empty() && interests.txs.contains(text::word(tx.hash).as_str()))
-            || (!interests.authorizations.is_empty() && tx.authorizations.iter().any(uses))
+        names(interests, tx.hash) || (!interests.authorizations.is_empty() && tx.authorizations.iter().any(uses))
     }
 
     fn has_watched_nonce(&self, sender: EvmAddress) -> bool {
@@ -112,6 +111,11 @@ impl Matcher<'_> {
             verification: weaker(&self.receipts.verification, &bodies.verification),
         })
     }
+}
+
+/// Whether a transaction is watched by its hash.
+pub fn names(interests: &Interests, hash: B256) -> bool {
+    !interests.txs.is_empty() && interests.txs.contains(text::word(hash).as_str())
 }
 
 /// A fact is as well checked as the weaker of what it was drawn from.

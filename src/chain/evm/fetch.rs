@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use alloy_primitives::{Address, B256, U256, keccak256};
+use alloy_primitives::{Address, B256, U256};
 use h402_watch_engine::input::Verification;
 use serde::Deserialize;
 use serde_json::json;
@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::block::{Executed, InternalTransfer, check_receipts, from_flat, from_frames, read_deep};
 use super::endpoint::{Call, CallError, Endpoint};
 use super::mirror::Link;
-use super::pool::{Answer, Answers, Fetched, Pool, blame};
+use super::pool::{Answer, Answers, Fetched, Pool, blame, value};
 use super::verify::{self, Signed};
 use super::wire::RpcTx;
 
@@ -61,8 +61,8 @@ pub type Internal = Arc<Vec<Vec<InternalTransfer>>>;
 /// What was fetched of a block so far.
 #[derive(Clone, Default)]
 struct Parts {
-    /// The digest of the list of transactions that the rest belongs to: positions in it are what the rest goes by.
-    list: B256,
+    /// The list of transactions that the rest belongs to: positions in it are what the rest goes by.
+    list: Vec<B256>,
     block: Option<Fetched>,
     receipts: Option<Arc<Receipts>>,
     bodies: Option<Arc<Bodies>>,
@@ -108,12 +108,13 @@ impl Blocks {
     }
 
     fn parts(&mut self, block: &Fetched) -> &mut Parts {
-        let list = keccak256(block.block.transactions.concat());
+        let list = &block.block.transactions;
+        let fresh = || Parts { list: list.clone(), ..Parts::default() };
         // An empty block takes room too.
-        let (hash, txs) = (block.block.hash, block.block.transactions.len() + 1);
-        if self.cache.get(&hash).is_some_and(|parts| parts.list != list) {
+        let (hash, txs) = (block.block.hash, list.len() + 1);
+        if self.cache.get(&hash).is_some_and(|parts| parts.list != *list) {
             // Another endpoint told of other transactions in it: what one of them said does not fit the other's positions.
-            self.cache.insert(hash, Parts { list, ..Parts::default() });
+            self.cache.insert(hash, fresh());
         }
         if !self.cache.contains_key(&hash) {
             self.order.push_back((hash, txs));
@@ -126,7 +127,7 @@ impl Blocks {
                 self.cached_txs -= txs;
             }
         }
-        self.cache.entry(hash).or_insert_with(|| Parts { list, ..Parts::default() })
+        self.cache.entry(hash).or_insert_with(fresh)
     }
 
     /// A block that is kept.
@@ -142,7 +143,7 @@ impl Blocks {
     /// Forgets what was fetched of a block: parts of it contradict each other.
     fn forget(&mut self, block: &Fetched) {
         let parts = self.parts(block);
-        *parts = Parts { list: parts.list, ..Parts::default() };
+        *parts = Parts { list: std::mem::take(&mut parts.list), ..Parts::default() };
     }
 
     /// The receipts of a block.
@@ -192,12 +193,12 @@ impl Blocks {
                     return Ok(Receipts { txs, verification: Verification::Trie });
                 }
                 Answer::Failed(error) if error.contains(UNMATCHED) => self.warn_once(),
-                other => return Err(other.found("the block's receipts").err().unwrap_or_default()),
+                other => return Err(other.why_not("the block's receipts")),
             }
         }
         let read =
             |endpoint: &Endpoint, answers: Answers| Ok(read_receipts(endpoint, answers, block)?.map(|(_, txs)| txs));
-        let (txs, verification) = self.on_their_word(pool, calls, read, "the block's receipts").await?;
+        let (txs, verification) = pool.on_their_word(self.quorum, calls, read, "the block's receipts").await?;
         Ok(Receipts { txs, verification })
     }
 
@@ -205,22 +206,6 @@ impl Blocks {
         if !std::mem::replace(&mut self.warned, true) {
             tracing::warn!("what this chain's nodes say can't be recomputed: it is taken at their word");
         }
-    }
-
-    /// What nothing proves: the quorum's word, or one endpoint's where no quorum is asked for.
-    async fn on_their_word<T: PartialEq>(
-        &self,
-        pool: &Pool,
-        calls: &[Call],
-        read: impl Fn(&Endpoint, Answers) -> Result<Option<T>, CallError>,
-        what: &str,
-    ) -> Result<(T, Verification), String> {
-        if self.quorum < 2 {
-            return Ok((pool.first(0, calls, read).await.found(what)?, Verification::Endpoint));
-        }
-        let (value, agreed, asked) = pool.agreed(self.quorum, calls, read).await?;
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Ok((value, Verification::Quorum { agreed: count(agreed), asked: count(asked) }))
     }
 
     /// Receipts and traces of a block in one request, where an endpoint offers both and its word is enough.
@@ -309,11 +294,11 @@ impl Blocks {
                 }
                 // A kind of transaction that can't be encoded here, or a chain that hashes otherwise.
                 Answer::Failed(error) if error.contains(UNMATCHED) => self.warn_once(),
-                other => return Err(other.found("the block's transactions").err().unwrap_or_default()),
+                other => return Err(other.why_not("the block's transactions")),
             }
         }
         let read = |endpoint: &Endpoint, answers: Answers| Ok(read_plainly(endpoint, answers)?.map(|(_, txs)| txs));
-        let (txs, verification) = self.on_their_word(pool, &calls, read, "the block's transactions").await?;
+        let (txs, verification) = pool.on_their_word(self.quorum, &calls, read, "the block's transactions").await?;
         Ok(Bodies { txs, verification, signed: None })
     }
 
@@ -393,15 +378,6 @@ const UNMATCHED: &str = "can't be recomputed";
 struct FullBlock {
     hash: B256,
     transactions: Vec<RpcTx>,
-}
-
-/// The first answer, unless it is `null` or the node does not know what was asked for.
-fn value(answers: Answers) -> Result<Option<Box<RawValue>>, CallError> {
-    match answers.into_iter().next() {
-        Some(Err(CallError::Node { .. })) | None => Ok(None),
-        Some(Ok(raw)) if raw.get() == "null" => Ok(None),
-        Some(answer) => answer.map(Some),
-    }
 }
 
 type Checked = (Box<RawValue>, Vec<Executed>);

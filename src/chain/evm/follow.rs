@@ -290,7 +290,7 @@ impl Follower {
         let from = tip.height.saturating_sub(u64::from(self.settings.look_back));
         match self.pool.range(source, from, CHUNK.min(tip.height - from + 1)).await {
             Answer::Found(supplier, blocks) => self.take(Some(supplier), blocks, tip.height).await,
-            other => Ok(Err(Hold::Wait(other.found("the first blocks").err().unwrap_or_default()))),
+            other => Ok(Err(Hold::Wait(other.why_not("the first blocks")))),
         }
     }
 
@@ -305,7 +305,7 @@ impl Follower {
                 Answer::Found(supplier, above) => (supplier, above),
                 other => {
                     let what = format!("block {}, though one claims {tip_height}", head.height + 1);
-                    return Err(Hold::Wait(other.found(&what).err().unwrap_or_default()));
+                    return Err(Hold::Wait(other.why_not(&what)));
                 }
             }
         } else {
@@ -436,12 +436,8 @@ impl Follower {
         let link = Link::from(&block.block);
         let by_header: Vec<_> = {
             let wants = self.mailbox.interests();
-            let watched = |hash: &&B256| wants.interests.txs.contains(super::text::word(**hash).as_str());
-            if wants.interests.txs.is_empty() {
-                Vec::new()
-            } else {
-                block.block.transactions.iter().filter(watched).map(|hash| facts::included(&link, *hash)).collect()
-            }
+            let watched = block.block.transactions.iter().filter(|hash| facts::names(&wants.interests, **hash));
+            watched.map(|hash| facts::included(&link, *hash)).collect()
         };
         if by_header.is_empty() {
             return self.facts_of(block).await.map_err(|error| (Vec::new(), error));
@@ -480,9 +476,8 @@ impl Follower {
             let wants = self.mailbox.interests();
             let open = &wants.interests;
             let bulk = !open.recipients.is_empty() || !open.authorizations.is_empty() || !open.spends.is_empty();
-            let named = |hash: &B256| open.txs.contains(super::text::word(*hash).as_str());
-            let hit = !open.txs.is_empty() && block.block.transactions.iter().any(named);
-            (bulk || hit, open.assets.contains_key(AssetId::NATIVE))
+            let named = || block.block.transactions.iter().any(|hash| facts::names(open, *hash));
+            (bulk || named(), open.assets.contains_key(AssetId::NATIVE))
         };
         if !by_receipts {
             return Ok(Vec::new());

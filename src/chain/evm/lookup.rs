@@ -20,7 +20,7 @@ use super::facts::{self, Hit};
 use super::fetch::BATCH_MAX;
 use super::follow::Follower;
 use super::mirror::Link;
-use super::pool::{Answer, Answers, Fetched};
+use super::pool::{Answer, Answers, Fetched, has_last};
 use super::text;
 use super::verify;
 use super::wire::{Quantity, RpcLog, RpcTx};
@@ -314,17 +314,14 @@ impl Follower {
         }]);
         let calls = [("eth_getLogs", filter), ("eth_getBlockTransactionCountByHash", json!([to.hash]))];
         let read = |endpoint: &Endpoint, mut answers: Answers| {
-            let knows = answers.pop().is_some_and(|answer| answer.is_ok_and(|raw| raw.get() != "null"));
+            let knows = has_last(&mut answers);
             let Some(Ok(raw)) = answers.pop() else { return Ok(None) };
             let logs: Vec<RpcLog> = endpoint.read(&raw)?;
             let txs: Vec<_> = logs.into_iter().filter_map(|log| log.transaction_hash).collect();
             Ok(knows.then_some(txs))
         };
-        if self.settings.quorum > 1 {
-            let (uses, ..) = self.pool.agreed(self.settings.quorum, &calls, read).await?;
-            return Ok(uses);
-        }
-        self.pool.first(0, &calls, read).await.found("the contract's log")
+        let said = self.pool.on_their_word(self.settings.quorum, &calls, read, "the contract's log").await;
+        said.map(|(uses, _)| uses)
     }
 
     /// Where transactions went that left the chain.
@@ -519,7 +516,7 @@ type FoundTx = (RpcTx, Box<RawValue>);
 
 /// Reads transactions, and whether the endpoint has our head. A node's error says nothing about a transaction.
 fn read_txs(endpoint: &Endpoint, mut answers: Answers) -> Result<(Vec<Option<FoundTx>>, bool), CallError> {
-    let knows = answers.pop().is_some_and(|answer| answer.is_ok_and(|raw| raw.get() != "null"));
+    let knows = has_last(&mut answers);
     let read = |answer: Result<Box<RawValue>, CallError>| {
         let raw = answer?;
         let tx: Option<RpcTx> = endpoint.read(&raw)?;

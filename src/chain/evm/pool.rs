@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use alloy_primitives::B256;
+use h402_watch_engine::input::Verification;
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -32,6 +33,11 @@ impl<T> Answer<T> {
             Self::Absent => Err(format!("no endpoint has {what}")),
             Self::Failed(error) => Err(error),
         }
+    }
+
+    /// Why it was not found.
+    pub fn why_not(self, what: &str) -> String {
+        self.found(what).err().unwrap_or_default()
     }
 }
 
@@ -199,6 +205,22 @@ impl Pool {
         Ok((value, count, asked))
     }
 
+    /// What nothing proves: the word of `quorum` endpoints, or of the first that has it where no quorum is asked for.
+    pub async fn on_their_word<T: PartialEq>(
+        &self,
+        quorum: usize,
+        calls: &[Call],
+        read: impl Fn(&Endpoint, Answers) -> Result<Option<T>, CallError>,
+        what: &str,
+    ) -> Result<(T, Verification), String> {
+        if quorum < 2 {
+            return Ok((self.first(0, calls, read).await.found(what)?, Verification::Endpoint));
+        }
+        let (value, agreed, asked) = self.agreed(quorum, calls, read).await?;
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Ok((value, Verification::Quorum { agreed: count(agreed), asked: count(asked) }))
+    }
+
     /// How many endpoints beside one have a block at its height.
     pub async fn agreeing(&self, beside: usize, height: u64, hash: B256) -> usize {
         let mut agreeing = 0;
@@ -245,14 +267,7 @@ impl Pool {
 
     /// Reads the first answer as a block; `null` is none. What can't be is refused.
     fn read_block(&self, endpoint: &Endpoint, answers: Answers) -> Result<Option<Fetched>, CallError> {
-        let raw = match answers.into_iter().next() {
-            // Nodes say so of blocks that they don't have.
-            Some(Err(CallError::Node { .. })) | None => return Ok(None),
-            Some(answer) => answer?,
-        };
-        if raw.get() == "null" {
-            return Ok(None);
-        }
+        let Some(raw) = value(answers)? else { return Ok(None) };
         let block: RpcBlock = endpoint.read(&raw)?;
         if block.number.0 > NUMBER_MAX || block.timestamp.0 > NUMBER_MAX / 1000 {
             return Err(blame(endpoint, "a block beyond all numbers"));
@@ -283,6 +298,20 @@ pub struct Fetched {
     pub block: RpcBlock,
     /// The bytes.
     pub raw: Box<RawValue>,
+}
+
+/// The first answer, unless it is `null` or the node does not know what was asked for.
+pub fn value(answers: Answers) -> Result<Option<Box<RawValue>>, CallError> {
+    match answers.into_iter().next() {
+        Some(Err(CallError::Node { .. })) | None => Ok(None),
+        Some(Ok(raw)) if raw.get() == "null" => Ok(None),
+        Some(answer) => answer.map(Some),
+    }
+}
+
+/// Whether the last answer, taken off, is about something that the endpoint has.
+pub fn has_last(answers: &mut Answers) -> bool {
+    answers.pop().is_some_and(|answer| answer.is_ok_and(|raw| raw.get() != "null"))
 }
 
 /// What an endpoint said can't be: it rests.
