@@ -287,17 +287,20 @@ async fn receipts(command: ReceiptsCommand) -> anyhow::Result<()> {
     }
 }
 
-/// `settled.json`, or `receipt-<index>-<kind>.json`.
+/// The file that an artefact is kept in: `settled.json`, or `receipt-<index>-<kind>.json`.
+pub fn artefact_name(kind: &str, index: u32) -> String {
+    match kind {
+        "settled" => "settled.json".to_owned(),
+        kind => format!("receipt-{index:03}-{kind}.json"),
+    }
+}
+
 fn write_artefact(event: &v1::Event, folder: Option<&Path>) -> anyhow::Result<()> {
     let Some(folder) = folder else {
         writeln!(std::io::stdout(), "{}", String::from_utf8_lossy(&event.artefact))?;
         return Ok(());
     };
-    let name = match event.kind.as_str() {
-        "settled" => "settled.json".to_owned(),
-        kind => format!("receipt-{:03}-{kind}.json", event.index),
-    };
-    let path = folder.join(name);
+    let path = folder.join(artefact_name(&event.kind, event.index));
     std::fs::write(&path, &event.artefact)?;
     writeln!(std::io::stdout(), "{}", path.display())?;
     Ok(())

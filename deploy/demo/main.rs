@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use h402_watch::cli::artefact_name;
 use h402_watch_proto::v1;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -213,11 +214,7 @@ async fn check(client: &mut Client, scenes: &[Scene], folder: &Path) -> anyhow::
         std::fs::create_dir_all(&place)?;
         let mut previous: Option<String> = None;
         for receipt in &receipts {
-            let name = match receipt.kind.as_str() {
-                "settled" => "settled.json".to_owned(),
-                kind => format!("receipt-{:03}-{kind}.json", receipt.index),
-            };
-            std::fs::write(place.join(name), &receipt.bytes)?;
+            std::fs::write(place.join(artefact_name(&receipt.kind, receipt.index)), &receipt.bytes)?;
             let hash = hex::encode(Sha256::digest(&receipt.bytes));
             let linked = receipt.artefact["previous"].as_str().map(str::to_owned) == previous;
             if hash != receipt.receipt_hash || !linked {

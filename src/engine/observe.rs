@@ -447,37 +447,24 @@ impl Engine {
     /// Gives back what was claimed of a transaction in the mempool, and does not count where it is now: its block may be too
     /// early or too late, it may have been reverted there, and an address may have been paid otherwise meanwhile.
     fn withdraw(&mut self, ordinal: Ordinal, tx: &TxId) {
-        let Some(watch) = self.watches.get(&ordinal).filter(|watch| watch.outcome.is_none()) else { return };
+        let Some(watch) = self.watches.get_mut(&ordinal).filter(|watch| watch.outcome.is_none()) else { return };
         let Some(i) = watch.candidates.iter().position(|candidate| candidate.fact.tx == *tx) else { return };
-        let (Some(view), candidate) = (self.view_of(watch), &watch.candidates[i]) else { return };
-        if candidate.claimed.is_empty() {
-            return;
-        }
-        // The address watch without this transaction: would it take these transfers again, one after the other?
-        let mut without = watch.clone();
-        without.candidates[i].claimed.clear();
-        let mut lost = Vec::new();
-        for index in &candidate.claimed {
-            let transfer = candidate.fact.transfers.iter().find(|transfer| transfer.index == *index);
-            let wanted = |transfer| watch.is_one_shot() || wants(&without, &candidate.fact, transfer);
-            let kept = transfer.is_some_and(|t| view.counts(watch, &candidate.fact, t) && wanted(t));
-            if kept {
-                without.candidates[i].claimed.push(*index);
-            } else {
-                lost.push(*index);
+        // Without this transaction: would the watch take these transfers again, one after the other?
+        for index in std::mem::take(&mut watch.candidates[i].claimed) {
+            let Some(watch) = self.watches.get(&ordinal) else { return };
+            let Some(view) = self.view_of(watch) else { return };
+            let fact = &watch.candidates[i].fact;
+            let wanted = |transfer| watch.is_one_shot() || wants(watch, fact, transfer);
+            let transfer = fact.transfers.iter().find(|transfer| transfer.index == index);
+            let kept = transfer.is_some_and(|transfer| view.counts(watch, fact, transfer) && wanted(transfer));
+            let (id, network) = (watch.id.clone(), watch.request.network.clone());
+            if !kept {
+                self.ledger.release(&ClaimKey { network, tx: tx.clone(), index }, &id);
+                self.dirty.insert(ordinal);
+            } else if let Some(watch) = self.watches.get_mut(&ordinal) {
+                watch.candidates[i].claimed.push(index);
             }
         }
-        if lost.is_empty() {
-            return;
-        }
-        let (id, network) = (watch.id.clone(), watch.request.network.clone());
-        for index in &lost {
-            self.ledger.release(&ClaimKey { network: network.clone(), tx: tx.clone(), index: *index }, &id);
-        }
-        if let Some(watch) = self.watches.get_mut(&ordinal) {
-            watch.candidates[i].claimed.retain(|index| !lost.contains(index));
-        }
-        self.dirty.insert(ordinal);
     }
 
     /// A transfer that no open watch takes is kept by the oldest that failed while waiting for it.
