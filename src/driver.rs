@@ -16,7 +16,7 @@ use h402_watch_engine::{Engine, Refused, Rejected, RestoreError, same_or_taken, 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::chain::{AddressQuery, AddressReport, BadField, Health, HealthState, Mailbox, Report, Spelling, Start};
+use crate::chain::{AddressQuery, AddressReport, BadField, Family, Health, HealthState, Mailbox, Report, Start};
 use crate::clock::Clock;
 use crate::metrics::{DriverMetrics, KindLabel, OutcomeLabels};
 use crate::store::{Retention, Store, StoreError};
@@ -118,7 +118,7 @@ pub struct NetworkSetup {
     /// Other names that it answers to.
     pub aliases: Vec<String>,
     /// How its identifiers are spelled.
-    pub spelling: Spelling,
+    pub family: Family,
 }
 
 /// How long records are kept.
@@ -139,7 +139,7 @@ pub struct Handle {
 }
 
 struct NetworkSlot {
-    spelling: Spelling,
+    family: Family,
     mailbox: Arc<Mailbox>,
     view: watch::Receiver<NetworkView>,
 }
@@ -153,7 +153,7 @@ impl Handle {
     /// Makes the watch, or finds the one that the same request made before. Returns after it is on the disk.
     pub async fn create(&self, mut request: WatchRequest) -> Result<Created, Refusal> {
         let slot = self.slot(&mut request.network)?;
-        (slot.spelling.request)(&mut request)?;
+        (slot.family.request)(&mut request)?;
         self.call(|reply| Command::Create { request: Box::new(request), reply }).await
     }
 
@@ -186,7 +186,7 @@ impl Handle {
 
     /// The canonical spellings of an address on the networks where it is one.
     pub fn spell_address(&self, text: &str) -> Vec<Address> {
-        let spelled = self.networks.values().filter_map(|slot| (slot.spelling.address)(text).ok());
+        let spelled = self.networks.values().filter_map(|slot| (slot.family.address)(text).ok());
         let mut spelled: Vec<_> = spelled.collect();
         spelled.sort();
         spelled.dedup();
@@ -203,8 +203,8 @@ impl Handle {
     ) -> Result<(NetworkId, AddressReport), Refusal> {
         let mut network = NetworkId::from(network);
         let slot = self.slot(&mut network)?;
-        let address = (slot.spelling.address)(address).map_err(|expected| Refusal::invalid("address", expected))?;
-        let asset = (slot.spelling.asset)(asset).map_err(|expected| Refusal::invalid("asset", expected))?;
+        let address = (slot.family.address)(address).map_err(|expected| Refusal::invalid("address", expected))?;
+        let asset = (slot.family.asset)(asset).map_err(|expected| Refusal::invalid("asset", expected))?;
         let (reply, answer) = oneshot::channel();
         let query = AddressQuery { address, asset, since, reply };
         let busy = |_| Refusal::Unavailable(format!("too many address queries wait on {network}"));
@@ -318,14 +318,14 @@ impl Driver {
         let (mut networks, mut slots, mut sources) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         for setup in setups {
             let network = setup.rules.network.clone();
-            let mailbox = Arc::new(Mailbox::default());
+            let mailbox = Arc::new(Mailbox::new(&setup.family));
             let (view, receiver) = watch::channel(first_view(&engine, &setup));
             let headers = chains.get(&network).cloned().unwrap_or_default();
             let finality = engine.marks(&network).cloned().unwrap_or_default();
             sources.push((network.clone(), Start { headers, finality }, Arc::clone(&mailbox)));
             slots.insert(
                 network.clone(),
-                NetworkSlot { spelling: setup.spelling, mailbox: Arc::clone(&mailbox), view: receiver },
+                NetworkSlot { family: setup.family, mailbox: Arc::clone(&mailbox), view: receiver },
             );
             networks.insert(network, DriverNetwork { mailbox, view });
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use h402_watch_engine::id::NetworkId;
+use h402_watch_engine::rules::NetworkRules;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -104,10 +105,10 @@ fn networks(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<(Vec<Netw
     let (mut setups, mut adapters) = (Vec::new(), Vec::new());
     for network in &config.networks {
         let made = chain::source(settings(network, clock));
-        let (source, spelling) = made.map_err(|expected| anyhow::anyhow!("network {}: id: {expected}", network.id))?;
-        let rules = network.rules();
+        let (source, family) = made.map_err(|expected| anyhow::anyhow!("network {}: id: {expected}", network.id))?;
+        let rules = NetworkRules { searches_below: family.searches_below, ..network.rules() };
         adapters.push((rules.network.clone(), source));
-        setups.push(NetworkSetup { rules, aliases: network.aliases.clone(), spelling });
+        setups.push(NetworkSetup { rules, aliases: network.aliases.clone(), family });
     }
     Ok((setups, adapters))
 }

@@ -46,11 +46,12 @@ fn setup() -> NetworkSetup {
             network: "eip155:1".into(),
             horizon: 10,
             tags: Vec::new(),
+            searches_below: false,
             deadline_grace_ms: 0,
             late_window_ms: 1000,
         },
         aliases: vec!["one".into()],
-        spelling: evm::SPELLING,
+        family: evm::FAMILY,
     }
 }
 
@@ -66,6 +67,7 @@ fn request(amount: u64) -> WatchRequest {
             payer: None,
             depth: Depth::Blocks(1),
             not_before: None,
+            from_height: None,
             deadline: SystemClock.now().plus_ms(60_000),
             at_deadline: AtDeadline::Fail,
         },

@@ -41,6 +41,10 @@ fn watch(ordinal: u64, tx: &str) -> Watch {
         transfers: Vec::new(),
         transfers_known: false,
         authorizations: Vec::new(),
+        replaceable: true,
+        matures: 0,
+        funded_by: Vec::new(),
+        notes: Default::default(),
         verification: Verification::Endpoint,
     };
     let candidate = Candidate {
@@ -67,6 +71,7 @@ fn watch(ordinal: u64, tx: &str) -> Watch {
                 payer: None,
                 depth: Depth::Blocks(3),
                 not_before: None,
+                from_height: None,
                 deadline: Timestamp(99),
                 at_deadline: AtDeadline::Fail,
             },
@@ -218,7 +223,7 @@ fn an_unknown_format_and_another_engine_are_refused() {
         tables.commit(vec![format]).expect("commits");
         drop(tables);
         let error = Store::open(engine, path).err().expect("format 99");
-        assert_eq!(error.to_string(), "store: it holds format 99; this version reads format 1");
+        assert_eq!(error.to_string(), "store: it holds format 99; this version reads format 2");
     });
 }
 

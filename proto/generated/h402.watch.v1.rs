@@ -84,6 +84,11 @@ pub struct Terms {
     /// What happens to a payment that is included at the deadline, and not yet deep enough. Default: it does not count.
     #[prost(enumeration = "AtDeadline", tag = "10")]
     pub at_deadline: i32,
+    /// Blocks below this height do not count. For an address: the blocks from here on are searched for what was paid before the
+    /// watch was made; on EVM chains only as far as the service holds blocks. For a Bitcoin transaction: where to start looking
+    /// for one that was mined before the watch was made, if the node has no index of transactions.
+    #[prost(uint64, optional, tag = "11")]
+    pub from_height: ::core::option::Option<u64>,
     /// How deep it must lie; required.
     #[prost(oneof = "terms::Depth", tags = "6, 7")]
     pub depth: ::core::option::Option<terms::Depth>,
@@ -137,10 +142,10 @@ pub struct Watch {
     #[prost(enumeration = "Outcome", tag = "4")]
     pub outcome: i32,
     /// Why it failed: deadline_passed, reverted, wrong_recipient, wrong_asset, underpaid, overpaid, payer_mismatch, too_early,
-    /// replaced, already_claimed, expired, cancelled. For a partial outcome: underpaid.
+    /// replaced, conflicted, already_claimed, expired, cancelled. For a partial outcome: underpaid.
     #[prost(string, tag = "5")]
     pub reason: ::prost::alloc::string::String,
-    /// The transaction that replaced it, or the watch that its transfer paid.
+    /// The transaction that replaced it or conflicts with it, or the watch that its transfer paid.
     #[prost(string, tag = "6")]
     pub reason_by: ::prost::alloc::string::String,
     /// What is claimed for it now; once settled, what counted.

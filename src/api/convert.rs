@@ -97,6 +97,7 @@ fn terms_of(terms: v1::Terms) -> Result<Terms, Refusal> {
         payer: optional("terms.payer", terms.payer, ID_MAX)?.map(Into::into),
         depth,
         not_before: time(terms.not_before_ms),
+        from_height: terms.from_height,
         deadline,
         at_deadline,
     })
@@ -179,7 +180,7 @@ pub(super) fn watch(watch: &Watch, head: Option<&BlockRef>) -> v1::Watch {
 
 fn named(reason: &Reason) -> Option<String> {
     match reason {
-        Reason::Replaced { by } => Some(by.to_string()),
+        Reason::Replaced { by } | Reason::Conflicted { by } => Some(by.to_string()),
         Reason::AlreadyClaimed { by } => Some(by.to_string()),
         _ => None,
     }
@@ -292,6 +293,7 @@ fn terms(terms: &Terms) -> v1::Terms {
         payer: terms.payer.as_ref().map(ToString::to_string).unwrap_or_default(),
         depth: Some(depth),
         not_before_ms: terms.not_before.unwrap_or_default().0,
+        from_height: terms.from_height,
         deadline_ms: terms.deadline.0,
         at_deadline: at_deadline.into(),
     }

@@ -3,7 +3,10 @@
 //! A source follows its network's chain block by block, matches each block against the open interests, and reports
 //! facts; it decides nothing. The [`Mailbox`] holds what the driver wants of it, [`Report`]s are what it says back.
 
+mod endpoint;
 pub mod evm;
+mod mirror;
+mod pool;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::future::Future;
@@ -47,16 +50,23 @@ pub struct BadField {
     pub expected: String,
 }
 
-/// How a chain family spells its identifiers: each function checks a text and gives its canonical spelling, or says what
-/// is expected.
+/// Spells an interest in bytes.
+pub type Binary = fn(&Interest) -> Option<Box<[u8]>>;
+
+/// What the engine and the API have to know of a chain family. Its functions on texts check one and give its canonical
+/// spelling, or say what is expected.
 #[derive(Clone, Copy, Debug)]
-pub struct Spelling {
+pub struct Family {
     /// The identifiers of a whole request, in place.
     pub request: fn(&mut WatchRequest) -> Result<(), BadField>,
     /// An address.
     pub address: fn(&str) -> Result<Address, String>,
     /// An asset.
     pub asset: fn(&str) -> Result<AssetId, String>,
+    /// What an interest is in the bytes of a block, where blocks are matched by bytes ([`Interests::binary`]).
+    pub binary: Binary,
+    /// Whether its source can search below the headers that are kept.
+    pub searches_below: bool,
 }
 
 /// One URL of a network.
@@ -118,11 +128,11 @@ pub struct Settings {
 ///
 /// # Errors
 /// If no family has such a network; says what is expected.
-pub fn source(settings: Settings) -> Result<(Box<dyn Source>, Spelling), String> {
+pub fn source(settings: Settings) -> Result<(Box<dyn Source>, Family), String> {
     match settings.network.as_str().split_once(':') {
         Some(("eip155", chain_id)) => {
             let chain_id = chain_id.parse().map_err(|_| "expected eip155:<chain id in decimal>".to_owned())?;
-            Ok((Box::new(evm::EvmSource::new(chain_id, settings)), evm::SPELLING))
+            Ok((Box::new(evm::EvmSource::new(chain_id, settings)), evm::FAMILY))
         }
         _ => Err(format!("expected a CAIP-2 name in the namespace eip155, not {}", settings.network)),
     }
@@ -302,6 +312,9 @@ pub struct Interests {
     pub spends: BTreeSet<SpendKey>,
     /// How many recipients wait for each asset.
     pub assets: HashMap<AssetId, usize>,
+    /// All of them by what they are in the bytes of a block ([`Family::binary`]).
+    pub binary: HashMap<Box<[u8]>, Interest>,
+    spell: Option<Binary>,
 }
 
 impl Interests {
@@ -312,6 +325,9 @@ impl Interests {
     }
 
     fn open(&mut self, interest: Interest) {
+        if let Some(bytes) = self.spell.and_then(|spell| spell(&interest)) {
+            self.binary.insert(bytes, interest.clone());
+        }
         match interest {
             Interest::Tx(tx) => {
                 self.txs.insert(tx);
@@ -331,6 +347,9 @@ impl Interests {
     }
 
     fn close(&mut self, interest: Interest) {
+        if let Some(bytes) = self.spell.and_then(|spell| spell(&interest)) {
+            self.binary.remove(&bytes);
+        }
         match interest {
             Interest::Tx(tx) => {
                 self.txs.remove(&tx);
@@ -363,6 +382,13 @@ impl Interests {
 }
 
 impl Mailbox {
+    /// One for the source of a network of this family.
+    pub fn new(family: &Family) -> Self {
+        let mailbox = Self::default();
+        mailbox.write().interests.spell = Some(family.binary);
+        mailbox
+    }
+
     /// Does what the engine asks, in order, and wakes the source.
     pub fn post(&self, asks: impl IntoIterator<Item = Ask>) {
         let mut wants = self.write();

@@ -113,6 +113,8 @@ pub struct LookUp {
     pub asset: AssetId,
     /// Blocks that state an earlier time need not be searched for an address; `None`: only the mempools.
     pub since: Option<Timestamp>,
+    /// The lowest block to be searched, where the client names one: it may lie below the headers that are kept.
+    pub from_height: Option<u64>,
 }
 
 /// The transfer that a claim is on: network + transaction + transfer index (DESIGN §3, claims).

@@ -165,6 +165,9 @@ fn check(request: &WatchRequest, net: &Network, now: Timestamp, lifetime_max_ms:
         let hours = lifetime_max_ms / 3_600_000;
         return invalid("terms.deadline", format!("at most {hours} hours from now"));
     }
+    if terms.from_height.is_some_and(|height| height > INTEGER_MAX) {
+        return invalid("terms.from_height", "a block height".into());
+    }
     if terms.not_before.is_some_and(|not_before| not_before >= terms.deadline) {
         return invalid("terms.not_before", "a time before the deadline".into());
     }
@@ -182,8 +185,13 @@ fn check_subject(request: &WatchRequest, net: &Network) -> Result<(), Refused> {
         }
         Subject::Address => {
             let Some(bottom) = net.heads.bottom() else { return Err(Refused::NotReady(request.network.clone())) };
+            let lowest = bottom.block.height;
+            let from = request.terms.from_height;
+            if !net.rules.searches_below && from.is_some_and(|from| from < lowest) {
+                return invalid("terms.from_height", format!("at least {lowest}, the oldest block kept"));
+            }
             match request.terms.not_before {
-                Some(not_before) if not_before < bottom.time => {
+                Some(not_before) if not_before < bottom.time && from.is_none() => {
                     let oldest = bottom.time.0;
                     invalid(
                         "terms.not_before",

@@ -1,5 +1,7 @@
 //! What the engine is told: facts that sources report, each under the chain it was seen under.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::amount::Amount;
@@ -121,6 +123,15 @@ pub struct TxFact {
     pub transfers_known: bool,
     /// Authorizations that it used or cancelled.
     pub authorizations: Vec<AuthorizationUse>,
+    /// Whether it lets itself be replaced by the chain's own rules: what takes its place then is a replacement, otherwise a
+    /// double spend.
+    pub replaceable: bool,
+    /// The depth below which nobody can use what it moved; 0 where there is no such rule.
+    pub matures: u32,
+    /// Those among its recipients, and among the watched, whose own money it uses. What one pays oneself is no payment.
+    pub funded_by: Vec<Address>,
+    /// Further facts that its receipts repeat, by name.
+    pub notes: BTreeMap<String, String>,
     /// How much of this was checked.
     pub verification: Verification,
 }

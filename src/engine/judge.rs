@@ -53,6 +53,13 @@ impl View<'_> {
         }
     }
 
+    /// Whether a transaction is in the chain as deep as `depth` asks, and as its own maturity does.
+    pub fn is_settled(&self, candidate: &Candidate, depth: Depth) -> bool {
+        candidate.block().is_some_and(|block| {
+            self.is_deep(block, depth) && self.is_deep(block, Depth::Blocks(candidate.fact.matures))
+        })
+    }
+
     /// Whether no reorg that the engine accepts can reach a block any more.
     pub fn is_final(&self, block: &BlockRef) -> bool {
         self.heads.depth_of(block.height) > self.horizon || self.mark(Tag::Finalized).is_some_and(|m| block.height <= m)
@@ -100,7 +107,7 @@ impl View<'_> {
         if fact.execution == Execution::Reverted {
             return Some(Reason::Reverted);
         }
-        if !payer_fits(watch, fact, transfer) {
+        if !payer_fits(watch, fact, transfer) || pays_itself(fact, transfer) {
             return Some(Reason::PayerMismatch);
         }
         if self.is_too_early(watch, fact) {
@@ -109,16 +116,18 @@ impl View<'_> {
         transfer.amount.is_zero().then_some(Reason::Underpaid)
     }
 
-    /// Whether a transaction is older than the watch accepts: than `not_before`; for an address without that, than the
-    /// watch itself; and never so old that the claims of its time may have been forgotten.
+    /// Whether a transaction is older than the watch accepts: than `not_before` and `from_height`; for an address without
+    /// them, than the watch itself; and never so old that the claims of its time may have been forgotten.
     fn is_too_early(&self, watch: &Watch, fact: &TxFact) -> bool {
         let Place::Block { block, time } = &fact.place else { return false };
         let oldest = watch.created_at.0.saturating_sub(self.proof_age_max_ms);
         if time.0 < oldest || watch.request.terms.not_before.is_some_and(|asked| *time < asked) {
             return true;
         }
-        match watch.created_height {
-            Some(height) if !watch.is_one_shot() && watch.request.terms.not_before.is_none() => block.height <= height,
+        let terms = &watch.request.terms;
+        match (terms.from_height, watch.created_height) {
+            (Some(from), _) => block.height < from,
+            (None, Some(height)) if !watch.is_one_shot() && terms.not_before.is_none() => block.height <= height,
             _ => false,
         }
     }
@@ -137,8 +146,7 @@ impl View<'_> {
     /// A transaction decides once: at the required depth, whatever it did is the outcome.
     fn judge_one_shot(&self, watch: &Watch) -> Option<Verdict> {
         let terms = &watch.request.terms;
-        let deep = |candidate: &Candidate| candidate.block().is_some_and(|block| self.is_deep(block, terms.depth));
-        let deciding = watch.candidates.iter().position(deep)?;
+        let deciding = watch.candidates.iter().position(|candidate| self.is_settled(candidate, terms.depth))?;
         let candidate = &watch.candidates[deciding];
         let fact = &candidate.fact;
         if is_untold(fact) {
@@ -164,7 +172,8 @@ impl View<'_> {
     /// What comes of a transaction that is deep, and does not satisfy the terms.
     fn shortfall(&self, watch: &Watch, candidate: &Candidate, total: Amount, deciding: usize) -> Option<Verdict> {
         let outcome = if candidate.replacement && !candidate.followed {
-            Outcome::Failed(Reason::Replaced { by: candidate.fact.tx.clone() })
+            let by = candidate.fact.tx.clone();
+            Outcome::Failed(if is_double_spend(watch) { Reason::Conflicted { by } } else { Reason::Replaced { by } })
         } else if total > watch.request.terms.amount {
             Outcome::Failed(Reason::Overpaid)
         } else if !total.is_zero() {
@@ -258,8 +267,8 @@ impl View<'_> {
     fn is_on_its_way(&self, watch: &Watch, candidate: &Candidate) -> bool {
         let (fact, terms) = (&candidate.fact, &watch.request.terms);
         match (candidate.block(), &candidate.orphaned_from) {
-            (Some(block), _) if !is_untold(fact) => {
-                !self.is_deep(block, terms.depth) && candidate.claimed_transfers().next().is_some()
+            (Some(_), _) if !is_untold(fact) => {
+                !self.is_settled(candidate, terms.depth) && candidate.claimed_transfers().next().is_some()
             }
             (Some(_), _) => is_in_time(fact, terms.deadline) && !self.is_too_early(watch, fact),
             (None, Some(left)) => !candidate.placed && !self.is_gone(left),
@@ -270,15 +279,14 @@ impl View<'_> {
     /// The sum of what is claimed and as deep as asked.
     pub fn deep_total(&self, watch: &Watch) -> Amount {
         let depth = watch.request.terms.depth;
-        let deep = watch.claimed().filter(|(c, _)| c.block().is_some_and(|block| self.is_deep(block, depth)));
+        let deep = watch.claimed().filter(|(candidate, _)| self.is_settled(candidate, depth));
         sum(deep.filter(|(c, transfer)| self.counts(watch, &c.fact, transfer)).map(|(_, transfer)| transfer))
     }
 
     /// The transfers of a candidate that would have counted but for the deadline, and that nobody has.
     pub fn late_transfers<'w>(&self, watch: &'w Watch, candidate: &'w Candidate) -> Vec<&'w Transfer> {
         let fact = &candidate.fact;
-        let depth = watch.request.terms.depth;
-        if !candidate.block().is_some_and(|block| self.is_deep(block, depth)) {
+        if !self.is_settled(candidate, watch.request.terms.depth) {
             return Vec::new();
         }
         fact.transfers.iter().filter(|transfer| self.is_unclaimed_match(watch, fact, transfer)).collect()
@@ -325,6 +333,17 @@ fn payer_fits(watch: &Watch, fact: &TxFact, transfer: &Transfer) -> bool {
     }
     let Some(payer) = &watch.request.terms.payer else { return true };
     transfer.from.as_ref() == Some(payer) || fact.sender.as_ref() == Some(payer)
+}
+
+/// What one pays oneself, change above all, is no payment.
+fn pays_itself(fact: &TxFact, transfer: &Transfer) -> bool {
+    transfer.from.as_ref() == Some(&transfer.to) || fact.funded_by.contains(&transfer.to)
+}
+
+/// Whether what took the place of a watch's transaction broke the rules of replacement.
+fn is_double_spend(watch: &Watch) -> bool {
+    let Subject::Transaction { tx } = &watch.request.subject else { return false };
+    watch.candidates.iter().any(|candidate| candidate.fact.tx == *tx && !candidate.fact.replaceable)
 }
 
 fn is_cancelled(watch: &Watch, fact: &TxFact) -> bool {

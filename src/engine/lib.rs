@@ -35,6 +35,7 @@ pub mod receipt;
 pub mod request;
 pub mod rules;
 mod settle;
+mod timeouts;
 pub mod watch;
 
 pub use create::{Created, same_or_taken, watch_id};
@@ -295,6 +296,7 @@ impl Engine {
                 continue;
             };
             included = true;
+            wait(block.height + u64::from(candidate.fact.matures.max(1)) - 1);
             match watch.request.terms.depth {
                 Depth::Blocks(blocks) => wait(block.height + u64::from(blocks.max(1)) - 1),
                 Depth::Tag(_) => {
@@ -373,6 +375,11 @@ fn look_up(watch: &Watch, net: &Network) -> LookUp {
         subject: watch.request.subject.clone(),
         pay_to: terms.pay_to.clone(),
         asset: terms.asset.clone(),
-        since: Some(terms.not_before.unwrap_or(since_creation)),
+        since: Some(terms.not_before.unwrap_or(if terms.from_height.is_some() {
+            Timestamp(0)
+        } else {
+            since_creation
+        })),
+        from_height: terms.from_height,
     }
 }

@@ -6,7 +6,7 @@ use crate::changes::{Ask, Claim, ClaimKey, ClaimState, EventKind};
 use crate::id::{Header, NetworkId, Timestamp, TxId, WatchId};
 use crate::input::{Block, Execution, Observation, Place, TxFact};
 use crate::judge::{satisfies, wants};
-use crate::network::{Network, Ordinal};
+use crate::network::Ordinal;
 use crate::receipt::Detail;
 use crate::request::{Subject, Tag};
 use crate::watch::{Candidate, Outcome, Watch};
@@ -15,9 +15,6 @@ use crate::{Engine, Rejected};
 /// Transactions that one address watch keeps count of; beyond it only one that completes the amount alone is taken, so
 /// that dust can't keep a payment out (invariant 11).
 pub const CANDIDATES_MAX: usize = 1024;
-
-/// Deadlines and late windows that are worked off in one step; the rest follow in further steps.
-const TIMEOUTS_PER_STEP: usize = 4096;
 
 impl Engine {
     /// Takes in a fact. `claims` are those that the store holds on the transactions it names
@@ -60,23 +57,6 @@ impl Engine {
         }
         self.work(now);
         Ok(())
-    }
-
-    /// Goes on with deadlines that one step left over. Spurious calls change nothing.
-    pub fn handle_timeout(&mut self, now: Timestamp) {
-        let networks: Vec<_> = self.networks.keys().cloned().collect();
-        for network in networks {
-            if self.networks.get(&network).is_none_or(|net| net.marks.timing_out.is_none()) {
-                continue;
-            }
-            self.time_out(now, &network, true);
-        }
-        self.work(now);
-    }
-
-    /// Whether [`Engine::handle_timeout`] has something to do now.
-    pub fn has_timeouts(&self) -> bool {
-        self.networks.values().any(|net| net.marks.timing_out.is_some())
     }
 
     /// The chain grows, after a fork has left it if need be.
@@ -303,6 +283,7 @@ impl Engine {
             }
         }
         for &ordinal in &concerned {
+            self.displace(now, ordinal, &fact);
             self.withdraw(ordinal, &fact.tx);
         }
         self.allocate(&concerned, &fact, &mut moved);
@@ -515,69 +496,48 @@ impl Engine {
     fn evict(&mut self, now: Timestamp, network: &NetworkId, tx: &TxId) {
         let Some(net) = self.networks.get(network) else { return };
         for ordinal in net.watching_tx(tx) {
-            let Some(watch) = self.watches.get_mut(&ordinal) else { continue };
+            let Some(watch) = self.watches.get(&ordinal) else { continue };
             let outside = |c: &Candidate| c.fact.tx == *tx && c.block().is_none();
-            let Some(i) = watch.candidates.iter().position(outside) else { continue };
-            let settled = watch.outcome.is_some();
-            let candidate = &mut watch.candidates[i];
-            let located = !settled && candidate.orphaned_from.take().is_some();
-            let was_seen = std::mem::replace(&mut candidate.placed, false);
-            if !was_seen && !located {
-                continue;
+            if let Some(i) = watch.candidates.iter().position(outside) {
+                self.evict_candidate(now, ordinal, i);
             }
-            let silent = candidate.replacement && !candidate.followed;
-            candidate.accepted = false;
-            if !settled {
-                self.release(ordinal, i);
-            }
-            self.dirty.insert(ordinal);
-            self.queue.insert(ordinal);
-            if silent || !was_seen {
-                continue;
-            }
-            self.emit_receipt(now, ordinal, EventKind::Evicted, |watch| Detail {
-                candidate: watch.candidates.get(i),
-                ..Detail::default()
-            });
         }
     }
 
-    /// Decides the deadlines and late windows that have passed and that the source has told all of, a bounded number.
-    fn time_out(&mut self, now: Timestamp, network: &NetworkId, was_left_over: bool) {
-        for _ in 0..TIMEOUTS_PER_STEP {
-            let Some(net) = self.networks.get_mut(network) else { return };
-            let Some(timeout) = net.next_timeout() else { break };
-            match timeout {
-                Timeout::Deadline(entry) => {
-                    net.deadlines.remove(&entry);
-                    self.pass_deadline(now, entry.1);
-                }
-                Timeout::LateWindow(entry) => {
-                    net.late_windows.remove(&entry);
-                    if let Some(watch) = self.watches.get_mut(&entry.1) {
-                        watch.late_until = None;
-                    }
-                    self.dirty.insert(entry.1);
-                    self.queue.insert(entry.1);
-                }
-            }
-            self.work(now);
+    fn evict_candidate(&mut self, now: Timestamp, ordinal: Ordinal, i: usize) {
+        let Some(watch) = self.watches.get_mut(&ordinal) else { return };
+        let settled = watch.outcome.is_some();
+        let candidate = &mut watch.candidates[i];
+        let located = !settled && candidate.orphaned_from.take().is_some();
+        let was_seen = std::mem::replace(&mut candidate.placed, false);
+        if !was_seen && !located {
+            return;
         }
-        let Some(net) = self.networks.get_mut(network) else { return };
-        let over = net.next_timeout().is_none();
-        if over {
-            net.marks.timing_out = None;
+        let silent = candidate.replacement && !candidate.followed;
+        candidate.accepted = false;
+        if !settled {
+            self.release(ordinal, i);
         }
-        // Only what is left over has to survive a restart.
-        if was_left_over || !over {
-            self.save_marks(network);
+        self.dirty.insert(ordinal);
+        self.queue.insert(ordinal);
+        if silent || !was_seen {
+            return;
         }
+        self.emit_receipt(now, ordinal, EventKind::Evicted, |watch| Detail {
+            candidate: watch.candidates.get(i),
+            ..Detail::default()
+        });
     }
 
-    fn save_marks(&mut self, network: &NetworkId) {
-        let Some(net) = self.networks.get(network) else { return };
-        self.out.finality.retain(|(other, _)| other != network);
-        self.out.finality.push((network.clone(), net.marks.clone()));
+    /// What an address was to get from a mempool is gone once a transaction comes up that uses the same.
+    fn displace(&mut self, now: Timestamp, ordinal: Ordinal, fact: &TxFact) {
+        let Some(watch) = self.watches.get(&ordinal).filter(|watch| !watch.is_one_shot()) else { return };
+        let other = |c: &Candidate| c.fact.tx != fact.tx && c.placed && c.block().is_none();
+        let gone = |(i, c): (usize, &Candidate)| (other(c) && excludes(c, fact)).then_some(i);
+        let gone: Vec<_> = watch.candidates.iter().enumerate().filter_map(gone).collect();
+        for i in gone {
+            self.evict_candidate(now, ordinal, i);
+        }
     }
 
     /// Gives back what is claimed of a candidate, unless it is consumed.
@@ -591,21 +551,6 @@ impl Engine {
             any |= self.ledger.release(&key, &watch.id);
         }
         any
-    }
-}
-
-/// Something that time decides.
-pub(crate) enum Timeout {
-    Deadline((Timestamp, Ordinal)),
-    LateWindow((Timestamp, Ordinal)),
-}
-
-impl Network {
-    fn next_timeout(&self) -> Option<Timeout> {
-        let (grace, until) = (self.rules.deadline_grace_ms, self.marks.timing_out?);
-        let deadline = self.deadlines.first().filter(|(time, _)| time.plus_ms(grace) <= until);
-        let window = self.late_windows.first().filter(|(time, _)| *time <= until);
-        deadline.map(|entry| Timeout::Deadline(*entry)).or_else(|| window.map(|entry| Timeout::LateWindow(*entry)))
     }
 }
 
@@ -670,6 +615,9 @@ fn merge(candidate: &mut Candidate, further: &TxFact) -> bool {
         known.execution = further.execution;
         known.sender = further.sender.clone();
         known.verification = further.verification.clone();
+        known.matures = further.matures;
+        known.funded_by.clone_from(&further.funded_by);
+        known.notes.clone_from(&further.notes);
     }
     executed || before != (known.transfers.len(), known.spends.len())
 }

@@ -159,6 +159,7 @@ fn terms(terms: &Terms) -> Json {
         ("payer", Json::maybe(terms.payer.as_ref())),
         ("depth", depth),
         ("notBeforeMs", terms.not_before.map_or(Json::Null, |time| Json::Int(time.0))),
+        ("fromHeight", terms.from_height.map_or(Json::Null, Json::Int)),
         ("deadlineMs", Json::Int(terms.deadline.0)),
         ("atDeadline", Json::text(at_deadline)),
     ])
@@ -210,6 +211,7 @@ fn transaction(candidate: &Candidate, detail: &Detail<'_>) -> Json {
         ("execution", Json::text(execution(fact))),
         ("verification", verification(&fact.verification)),
         ("transfers", Json::List(moved)),
+        ("notes", texts(&fact.notes)),
     ])
 }
 
@@ -259,7 +261,7 @@ fn counted(watch: &Watch) -> Json {
 
 fn named(reason: &Reason) -> Json {
     match reason {
-        Reason::Replaced { by } => Json::object([("tx", Json::text(by.as_str()))]),
+        Reason::Replaced { by } | Reason::Conflicted { by } => Json::object([("tx", Json::text(by.as_str()))]),
         Reason::AlreadyClaimed { by } => Json::object([("watch", Json::text(by.as_str()))]),
         _ => Json::Null,
     }

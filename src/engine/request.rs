@@ -87,6 +87,9 @@ pub struct Terms {
     pub depth: Depth,
     /// Blocks that state an earlier time do not count.
     pub not_before: Option<Timestamp>,
+    /// Blocks below do not count; for an address the blocks from here on are searched for what was paid before the watch
+    /// was made.
+    pub from_height: Option<u64>,
     /// Blocks that state a later time do not count.
     pub deadline: Timestamp,
     /// What the deadline does to a shallow transfer.

@@ -13,6 +13,8 @@ pub struct NetworkRules {
     pub horizon: u32,
     /// The tags that this network knows.
     pub tags: Vec<Tag>,
+    /// Whether its source can search for payments below the headers that are kept.
+    pub searches_below: bool,
     /// How long after a deadline blocks that state an earlier time are waited for, ms.
     pub deadline_grace_ms: u64,
     /// How long after a failed or partial outcome late transfers are reported, ms.

@@ -165,9 +165,8 @@ impl Engine {
     fn is_counted(&self, ordinal: Ordinal, candidate: usize, deciding: Option<usize>) -> bool {
         let Some(watch) = self.watches.get(&ordinal) else { return false };
         let Some(view) = self.view_of(watch) else { return false };
-        let block = watch.candidates.get(candidate).and_then(Candidate::block);
-        let deep = block.is_some_and(|block| view.is_deep(block, watch.request.terms.depth));
-        deep && deciding.is_none_or(|deciding| deciding == candidate)
+        let settled = watch.candidates.get(candidate).is_some_and(|c| view.is_settled(c, watch.request.terms.depth));
+        settled && deciding.is_none_or(|deciding| deciding == candidate)
     }
 
     fn consume(&mut self, ordinal: Ordinal, candidate: usize) {

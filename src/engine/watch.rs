@@ -192,6 +192,11 @@ pub enum Reason {
         /// That transaction.
         by: TxId,
     },
+    /// Another transaction used what it needs, although it did not let itself be replaced.
+    Conflicted {
+        /// That transaction.
+        by: TxId,
+    },
     /// The transfer paid another watch.
     AlreadyClaimed {
         /// That watch.
@@ -216,6 +221,7 @@ impl Reason {
             Self::PayerMismatch => "payer_mismatch",
             Self::TooEarly => "too_early",
             Self::Replaced { .. } => "replaced",
+            Self::Conflicted { .. } => "conflicted",
             Self::AlreadyClaimed { .. } => "already_claimed",
             Self::Expired => "expired",
             Self::Cancelled => "cancelled",

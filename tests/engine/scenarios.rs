@@ -8,17 +8,9 @@ use h402_watch_engine::id::Timestamp;
 use h402_watch_engine::input::{AuthorizationUse, Execution, Observation, TxFact};
 use h402_watch_engine::request::{AmountRule, AtDeadline, Depth, Report, Subject, Tag, WatchRequest};
 use h402_watch_engine::{Refused, Rejected};
-use support::{BLOCK_MS, World, block, block_ref, network, pays, time_of, transfer, watch_address, watch_tx};
-
-/// Blocks `from..=to` of a branch, with nothing in them.
-fn empty(from: u64, to: u64, branch: &str) -> Vec<h402_watch_engine::input::Block> {
-    (from..=to).map(|height| block(height, branch, branch, vec![])).collect()
-}
-
-fn with(mut request: WatchRequest, change: impl FnOnce(&mut WatchRequest)) -> WatchRequest {
-    change(&mut request);
-    request
-}
+use support::{
+    BLOCK_MS, World, block, block_ref, empty, network, pays, time_of, transfer, watch_address, watch_tx, with,
+};
 
 #[test]
 fn success_at_the_depth_and_not_before() {

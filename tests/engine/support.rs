@@ -39,6 +39,11 @@ pub fn block(height: u64, branch: &str, parent: &str, facts: Vec<TxFact>) -> Blo
     Block { header, facts }
 }
 
+/// Blocks `from..=to` of a branch, with nothing in them.
+pub fn empty(from: u64, to: u64, branch: &str) -> Vec<h402_watch_engine::input::Block> {
+    (from..=to).map(|height| block(height, branch, branch, vec![])).collect()
+}
+
 pub fn time_of(height: u64) -> Timestamp {
     Timestamp(START_MS + height * BLOCK_MS)
 }
@@ -54,6 +59,10 @@ pub fn pays(tx: &str, to: &str, amount: u64) -> TxFact {
         transfers: vec![transfer(0, to, amount)],
         transfers_known: true,
         authorizations: Vec::new(),
+        replaceable: true,
+        matures: 0,
+        funded_by: Vec::new(),
+        notes: Default::default(),
         verification: Verification::Endpoint,
     }
 }
@@ -67,6 +76,12 @@ pub fn transfer(index: u32, to: &str, amount: u64) -> Transfer {
         amount: Amount::from(amount),
         via: Via::Value,
     }
+}
+
+/// A request with a change.
+pub fn with(mut request: WatchRequest, change: impl FnOnce(&mut WatchRequest)) -> WatchRequest {
+    change(&mut request);
+    request
 }
 
 /// A watch on transaction `tx` that asks for `amount` at `depth`.
@@ -91,6 +106,7 @@ pub fn request(subject: Subject, amount: u64, depth: u32) -> WatchRequest {
             payer: None,
             depth: Depth::Blocks(depth),
             not_before: None,
+            from_height: None,
             deadline: Timestamp(START_MS + 1_000 * BLOCK_MS),
             at_deadline: AtDeadline::Fail,
         },
@@ -105,6 +121,7 @@ pub fn rules() -> NetworkRules {
         network: network(),
         horizon: HORIZON,
         tags: vec![Tag::Safe, Tag::Finalized],
+        searches_below: false,
         deadline_grace_ms: 0,
         late_window_ms: 100 * BLOCK_MS,
     }

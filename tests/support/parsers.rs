@@ -3,7 +3,7 @@
 
 use h402_watch::api::request_of;
 use h402_watch::chain::evm::wire::{FlatTrace, RpcBlock, RpcLog, RpcReceipt, RpcTx, TxTrace};
-use h402_watch::chain::evm::{Fetched, SPELLING, check_receipts, from_flat, from_frames};
+use h402_watch::chain::evm::{FAMILY, Fetched, check_receipts, from_flat, from_frames};
 use h402_watch::config::Config;
 use h402_watch_proto::v1;
 use prost::Message as _;
@@ -12,10 +12,10 @@ use prost::Message as _;
 pub fn watch_spec(bytes: &[u8]) {
     let Ok(spec) = v1::WatchSpec::decode(bytes) else { return };
     let Ok(mut request) = request_of(spec) else { return };
-    if (SPELLING.request)(&mut request).is_ok() {
+    if (FAMILY.request)(&mut request).is_ok() {
         // What was spelled once is spelled the same again.
         let once = request.clone();
-        assert!((SPELLING.request)(&mut request).is_ok());
+        assert!((FAMILY.request)(&mut request).is_ok());
         assert_eq!(once, request);
         let _ = h402_watch_engine::watch_id(&request);
     }
@@ -27,9 +27,9 @@ pub fn texts(bytes: &[u8]) {
     if let Ok(amount) = text.parse::<h402_watch_engine::amount::Amount>() {
         assert_eq!(amount.to_string(), text, "an amount has one spelling");
     }
-    let _ = (SPELLING.asset)(text);
-    if let Ok(address) = (SPELLING.address)(text) {
-        assert_eq!((SPELLING.address)(address.as_str()), Ok(address.clone()));
+    let _ = (FAMILY.asset)(text);
+    if let Ok(address) = (FAMILY.address)(text) {
+        assert_eq!((FAMILY.address)(address.as_str()), Ok(address.clone()));
     }
 }
 

@@ -14,14 +14,14 @@ use h402_watch_engine::id::AssetId;
 use h402_watch_engine::input::{Execution, Observation};
 use serde_json::json;
 
-use super::endpoint::{Call, Endpoint};
 use super::facts;
-use super::fetch::BATCH_MAX;
 use super::follow::Follower;
-use super::mirror::Link;
-use super::pool::Answers;
 use super::text;
+use super::text::Link;
 use super::wire::Wei;
+use crate::chain::endpoint::BATCH_MAX;
+use crate::chain::endpoint::{Call, Endpoint};
+use crate::chain::pool::Answers;
 use crate::chain::{InternalTransfers, Stopping};
 
 /// Blocks between two probes.

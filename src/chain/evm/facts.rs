@@ -9,8 +9,8 @@ use h402_watch_engine::input::{AuthorizationUse, Execution, Place, Transfer, TxF
 
 use super::block::{Executed, InternalTransfer};
 use super::fetch::{Bodies, Body, Receipts};
-use super::mirror::Link;
 use super::text;
+use super::text::Link;
 use super::wire::RpcTx;
 use crate::chain::Interests;
 
@@ -100,7 +100,6 @@ impl Matcher<'_> {
             return None;
         }
         Some(TxFact {
-            tx: text::tx(tx.hash),
             place: place(link),
             sender: Some(text::address(tx.from)),
             execution: tx.execution,
@@ -109,6 +108,7 @@ impl Matcher<'_> {
             transfers_known: tx.execution != Execution::Unknown,
             authorizations: tx.authorizations.iter().map(authorization).collect(),
             verification: weaker(&self.receipts.verification, &bodies.verification),
+            ..bare(text::tx(tx.hash))
         })
     }
 }
@@ -238,6 +238,11 @@ fn bare(tx: TxId) -> TxFact {
         transfers: Vec::new(),
         transfers_known: false,
         authorizations: Vec::new(),
+        // A nonce is there to be used again, dearer, until it is mined.
+        replaceable: true,
+        matures: 0,
+        funded_by: Vec::new(),
+        notes: BTreeMap::new(),
         verification: Verification::Endpoint,
     }
 }

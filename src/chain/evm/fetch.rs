@@ -13,14 +13,13 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::block::{Executed, InternalTransfer, check_receipts, from_flat, from_frames, read_deep};
-use super::endpoint::{Call, CallError, Endpoint};
-use super::mirror::Link;
-use super::pool::{Answer, Answers, Fetched, Pool, blame, value};
+use super::pool::{Fetched, Pool};
+use super::text::Link;
 use super::verify::{self, Signed};
 use super::wire::RpcTx;
+use crate::chain::endpoint::{Call, CallError, Endpoint};
+use crate::chain::pool::{Answer, Answers, blame, value};
 
-/// Calls of one batch that every provider accepts (research/evm.md §6: Tron takes 100).
-pub const BATCH_MAX: usize = 100;
 /// Transactions whose details are kept at once, so that a look-up does not fetch a block again.
 const CACHED_TXS_MAX: usize = 100_000;
 /// Tries to trace a block after which it is done without.

@@ -6,12 +6,12 @@ use h402_watch_engine::input::{Observation, TxFact};
 use h402_watch_engine::request::Tag;
 use serde_json::json;
 
-use super::endpoint::{CallError, Endpoint};
 use super::follow::Follower;
-use super::mirror::Link;
-use super::pool::{Answer, Answers};
+use super::text::Link;
 use super::wire::RpcBlock;
 use crate::chain::Stopping;
+use crate::chain::endpoint::{CallError, Endpoint};
+use crate::chain::pool::{Answer, Answers};
 
 impl Follower {
     /// Asks for the finality tags, once per head, and only while something that was found waits for them.

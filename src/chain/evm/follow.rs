@@ -16,14 +16,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::balance::Balances;
-use super::endpoint::Endpoint;
 use super::facts::{self, Hit, Matcher};
 use super::fetch::{Blocks, Internal};
 use super::lookup::Searching;
-use super::mirror::{Link, Mirror, Tip};
-use super::pool::{Answer, Fetched, Pool, RETRY};
+use super::pool::{Fetched, Pool};
+use super::text::Link;
 use super::wake::{self, Hint};
 use super::wire::RpcBlock;
+use crate::chain::mirror::{Mirror, Tip};
+use crate::chain::pool::{Answer, RETRY};
 use crate::chain::{Health, HealthState, InternalTransfers, Mailbox, Reporter, Settings, Start, Stopping};
 
 /// Blocks that are fetched in one request while catching up.
@@ -49,7 +50,7 @@ pub(super) struct Follower {
     pub(super) settings: Settings,
     pub(super) pool: Pool,
     pub(super) blocks: Blocks,
-    pub(super) mirror: Mirror,
+    pub(super) mirror: Mirror<B256>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) reports: Reporter,
     pub(super) balances: Balances,
@@ -89,9 +90,8 @@ impl Follower {
         mailbox: Arc<Mailbox>,
         reports: Reporter,
     ) -> Self {
-        let endpoints = settings.endpoints.iter().cloned().map(Endpoint::new).collect();
         Self {
-            pool: Pool::new(chain_id, settings.recompute, endpoints),
+            pool: Pool::new(chain_id, settings.recompute, &settings.endpoints),
             blocks: Blocks::new(settings.quorum),
             mirror: Mirror::new(start, settings.horizon),
             balances: Balances::default(),

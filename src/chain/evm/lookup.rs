@@ -15,15 +15,16 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::block::{AUTHORIZATION_CANCELED, AUTHORIZATION_USED};
-use super::endpoint::{CallError, Endpoint};
 use super::facts::{self, Hit};
-use super::fetch::BATCH_MAX;
 use super::follow::Follower;
-use super::mirror::Link;
-use super::pool::{Answer, Answers, Fetched, has_last};
+use super::pool::Fetched;
 use super::text;
+use super::text::Link;
 use super::verify;
 use super::wire::{Quantity, RpcLog, RpcTx};
+use crate::chain::endpoint::BATCH_MAX;
+use crate::chain::endpoint::{CallError, Endpoint};
+use crate::chain::pool::{Answer, Answers, has_last};
 use crate::chain::{AddressQuery, AddressReport, Received, Stopping};
 
 /// Look-ups that are answered together.

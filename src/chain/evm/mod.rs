@@ -7,13 +7,11 @@
 
 mod balance;
 mod block;
-mod endpoint;
 mod facts;
 mod fetch;
 mod finality;
 mod follow;
 mod lookup;
-mod mirror;
 mod pool;
 mod text;
 mod verify;
@@ -30,7 +28,7 @@ use super::{Mailbox, Reporter, Settings, Source, Start};
 
 pub use block::{Executed, InternalTransfer, check_receipts, from_flat, from_frames};
 pub use pool::Fetched;
-pub use text::SPELLING;
+pub use text::FAMILY;
 
 /// The source of one EVM chain.
 pub struct EvmSource {

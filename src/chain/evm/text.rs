@@ -4,13 +4,35 @@ use alloy_primitives::{Address as EvmAddress, B256};
 use h402_watch_engine::id::{Address, AssetId, BlockHash, SpendKey, TxId};
 use h402_watch_engine::request::{Subject, WatchRequest};
 
-use crate::chain::{BadField, Spelling};
+use super::wire::RpcBlock;
+use crate::chain::{BadField, Family, mirror};
 
-/// The spelling of all EVM chains.
-pub const SPELLING: Spelling = Spelling {
+/// A header as the mirror keeps it.
+pub(super) type Link = mirror::Link<B256>;
+
+impl mirror::Hash for B256 {
+    fn parse(text: &BlockHash) -> Option<Self> {
+        text.as_str().parse().ok()
+    }
+
+    fn spell(self) -> BlockHash {
+        BlockHash::new(word(self))
+    }
+}
+
+impl From<&RpcBlock> for Link {
+    fn from(block: &RpcBlock) -> Self {
+        Self { height: block.number.0, hash: block.hash, parent: block.parent_hash, time: block.timestamp.0 }
+    }
+}
+
+/// What all EVM chains have in common.
+pub const FAMILY: Family = Family {
     request: spell_request,
     address: |text| parse_address(text).map(address),
     asset: |text| if text == AssetId::NATIVE { Ok(AssetId::native()) } else { parse_address(text).map(asset) },
+    binary: |_| None,
+    searches_below: false,
 };
 
 const ADDRESS_EXPECTED: &str = "an address, 0x and 40 hex digits, with a correct EIP-55 checksum or all in one case";
@@ -19,17 +41,17 @@ const WORD_EXPECTED: &str = "0x and 64 hex digits";
 fn spell_request(request: &mut WatchRequest) -> Result<(), BadField> {
     let bad = |field: &'static str| move |expected| BadField { field: field.to_owned(), expected };
     let terms = &mut request.terms;
-    terms.pay_to = (SPELLING.address)(terms.pay_to.as_str()).map_err(bad("terms.pay_to"))?;
-    terms.asset = (SPELLING.asset)(terms.asset.as_str())
+    terms.pay_to = (FAMILY.address)(terms.pay_to.as_str()).map_err(bad("terms.pay_to"))?;
+    terms.asset = (FAMILY.asset)(terms.asset.as_str())
         .map_err(|expected| BadField { field: "terms.asset".into(), expected: format!("native, or {expected}") })?;
     if let Some(payer) = &mut terms.payer {
-        *payer = (SPELLING.address)(payer.as_str()).map_err(bad("terms.payer"))?;
+        *payer = (FAMILY.address)(payer.as_str()).map_err(bad("terms.payer"))?;
     }
     match &mut request.subject {
         Subject::Transaction { tx: id } => *id = tx(parse_word(id.as_str()).map_err(bad("transaction.tx"))?),
         Subject::Address => {}
         Subject::Authorization { authorizer, nonce, .. } => {
-            *authorizer = (SPELLING.address)(authorizer.as_str()).map_err(bad("authorization.authorizer"))?;
+            *authorizer = (FAMILY.address)(authorizer.as_str()).map_err(bad("authorization.authorizer"))?;
             *nonce = word(parse_word(nonce).map_err(bad("authorization.nonce"))?);
         }
     }
@@ -71,10 +93,6 @@ pub(super) fn tx(hash: B256) -> TxId {
     TxId::new(word(hash))
 }
 
-pub(super) fn block_hash(hash: B256) -> BlockHash {
-    BlockHash::new(word(hash))
-}
-
 /// A nonce of an account can be used by one transaction only.
 pub(super) fn spend(sender: EvmAddress, nonce: u64) -> SpendKey {
     SpendKey::new(format!("{}/{nonce}", sender.to_checksum(None)))
@@ -91,7 +109,7 @@ mod tests {
         for text in
             [CHECKSUMMED, &CHECKSUMMED.to_ascii_lowercase(), &format!("0x{}", CHECKSUMMED[2..].to_ascii_uppercase())]
         {
-            assert_eq!((SPELLING.address)(text).as_ref().map(Address::as_str), Ok(CHECKSUMMED));
+            assert_eq!((FAMILY.address)(text).as_ref().map(Address::as_str), Ok(CHECKSUMMED));
         }
     }
 
@@ -99,7 +117,7 @@ mod tests {
     fn a_wrong_checksum_or_shape_is_refused() {
         let wrong = CHECKSUMMED.replace('A', "a").replacen('b', "B", 1);
         for text in [wrong.as_str(), "0x12", "", &CHECKSUMMED[2..], "0xzzAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"] {
-            assert!((SPELLING.address)(text).is_err(), "{text}");
+            assert!((FAMILY.address)(text).is_err(), "{text}");
         }
     }
 

@@ -29,8 +29,8 @@ const REST_MAX: Duration = Duration::from_secs(30);
 /// How long an endpoint of another chain rests.
 const QUARANTINE: Duration = Duration::from_secs(60);
 
-/// Methods that can be done without; what a node says of the others is never "not offered".
-const OPTIONAL: [&str; 3] = ["eth_getBlockReceipts", "trace_block", "debug_traceBlockByHash"];
+/// Calls that are sent in one request.
+pub const BATCH_MAX: usize = 100;
 
 /// Why a call gave nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +57,7 @@ pub type Call = (&'static str, Value);
 /// One URL.
 pub struct Endpoint {
     settings: EndpointSettings,
+    optional: &'static [&'static str],
     client: RpcClient,
     state: Mutex<State>,
 }
@@ -78,9 +79,9 @@ struct State {
 }
 
 impl Endpoint {
-    pub fn new(settings: EndpointSettings) -> Self {
+    pub fn new(settings: EndpointSettings, optional: &'static [&'static str]) -> Self {
         let transport = BoundedHttp { client: reqwest::Client::new(), url: settings.http_url.clone().into() };
-        Self { client: RpcClient::new(transport, false), settings, state: Mutex::default() }
+        Self { client: RpcClient::new(transport, false), settings, optional, state: Mutex::default() }
     }
 
     pub fn name(&self) -> &str {
@@ -161,7 +162,7 @@ impl Endpoint {
     /// Any number of calls, in as many requests as it takes; their answers in the same order.
     pub async fn batches(&self, calls: &[Call]) -> Result<Vec<Result<Box<RawValue>, CallError>>, CallError> {
         let mut answers = Vec::with_capacity(calls.len());
-        for batch in calls.chunks(super::fetch::BATCH_MAX) {
+        for batch in calls.chunks(BATCH_MAX) {
             answers.extend(self.batch(batch).await?);
         }
         Ok(answers)
@@ -223,7 +224,7 @@ impl Endpoint {
                 // -32601 is JSON-RPC's "method not found"; others say it in words.
                 let words = ["not supported", "not available", "not enabled", "disabled", "does not exist"];
                 let said = lowered.contains("method") && words.iter().any(|words| lowered.contains(words));
-                if (code == -32601 || said) && OPTIONAL.contains(&method) {
+                if (code == -32601 || said) && self.optional.contains(&method) {
                     self.refuse(method);
                     return CallError::Unsupported(message);
                 }
@@ -240,7 +241,7 @@ impl Endpoint {
                 CallError::Endpoint(what)
             }
             RpcError::Transport(TransportErrorKind::HttpError(error))
-                if OPTIONAL.contains(&method) && (error.status == 403 || error.status == 405) =>
+                if self.optional.contains(&method) && (error.status == 403 || error.status == 405) =>
             {
                 // Public endpoints forbid single methods so; the others go on working.
                 self.refuse(method);

@@ -4,40 +4,39 @@
 
 use std::collections::VecDeque;
 
-use alloy_primitives::B256;
-use h402_watch_engine::id::{BlockRef, Header, Timestamp};
+use h402_watch_engine::id::{BlockHash, BlockRef, Header, Timestamp};
 
-use super::text;
-use super::wire::RpcBlock;
 use crate::chain::Start;
+
+/// A block hash in the bytes of its chain family.
+pub trait Hash: Copy + Eq {
+    /// Reads its canonical spelling.
+    fn parse(text: &BlockHash) -> Option<Self>;
+    /// Spells it.
+    fn spell(self) -> BlockHash;
+}
 
 /// A header as the mirror keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Link {
+pub struct Link<H> {
     pub height: u64,
-    pub hash: B256,
-    pub parent: B256,
+    pub hash: H,
+    pub parent: H,
     /// Seconds.
     pub time: u64,
 }
 
-impl Link {
+impl<H: Hash> Link<H> {
     pub fn block_ref(&self) -> BlockRef {
-        BlockRef { height: self.height, hash: text::block_hash(self.hash) }
+        BlockRef { height: self.height, hash: self.hash.spell() }
     }
 
     pub fn header(&self) -> Header {
-        Header { block: self.block_ref(), parent: text::block_hash(self.parent), time: self.timestamp() }
+        Header { block: self.block_ref(), parent: self.parent.spell(), time: self.timestamp() }
     }
 
     pub fn timestamp(&self) -> Timestamp {
         Timestamp(self.time.saturating_mul(1000))
-    }
-}
-
-impl From<&RpcBlock> for Link {
-    fn from(block: &RpcBlock) -> Self {
-        Self { height: block.number.0, hash: block.hash, parent: block.parent_hash, time: block.timestamp.0 }
     }
 }
 
@@ -57,50 +56,45 @@ pub enum Tip {
 }
 
 /// The newest links, lowest first.
-pub struct Mirror {
-    ring: VecDeque<Link>,
+pub struct Mirror<H> {
+    ring: VecDeque<Link<H>>,
     horizon: usize,
     finalized: Option<u64>,
 }
 
-impl Mirror {
+impl<H: Hash> Mirror<H> {
     /// As the engine has it.
     pub fn new(start: &Start, horizon: u32) -> Self {
         let link = |header: &Header| {
-            let hash = |text: &str| text.parse::<B256>().unwrap_or_default();
-            Link {
-                height: header.block.height,
-                hash: hash(header.block.hash.as_str()),
-                parent: hash(header.parent.as_str()),
-                time: header.time.0 / 1000,
-            }
+            let (hash, parent) = (H::parse(&header.block.hash)?, H::parse(&header.parent)?);
+            Some(Link { height: header.block.height, hash, parent, time: header.time.0 / 1000 })
         };
         Self {
-            ring: start.headers.iter().map(link).collect(),
+            ring: start.headers.iter().filter_map(link).collect(),
             horizon: usize::try_from(horizon.max(1)).unwrap_or(usize::MAX),
             finalized: start.finality.finalized,
         }
     }
 
-    pub fn head(&self) -> Option<&Link> {
+    pub fn head(&self) -> Option<&Link<H>> {
         self.ring.back()
     }
 
-    pub fn bottom(&self) -> Option<&Link> {
+    pub fn bottom(&self) -> Option<&Link<H>> {
         self.ring.front()
     }
 
-    pub fn at(&self, height: u64) -> Option<&Link> {
+    pub fn at(&self, height: u64) -> Option<&Link<H>> {
         let index = height.checked_sub(self.bottom()?.height)?;
         self.ring.get(usize::try_from(index).ok()?)
     }
 
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Link> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Link<H>> {
         self.ring.iter()
     }
 
     /// Whether a block is one of those kept.
-    pub fn holds(&self, height: u64, hash: B256) -> bool {
+    pub fn holds(&self, height: u64, hash: H) -> bool {
         self.at(height).is_some_and(|link| link.hash == hash)
     }
 
@@ -113,7 +107,7 @@ impl Mirror {
         self.finalized
     }
 
-    pub fn judge(&self, tip: &Link) -> Tip {
+    pub fn judge(&self, tip: &Link<H>) -> Tip {
         let Some(head) = self.head() else { return Tip::First };
         if tip.hash == head.hash {
             Tip::Same
@@ -141,7 +135,7 @@ impl Mirror {
     }
 
     /// Takes linked blocks, as the engine will.
-    pub fn extend(&mut self, links: &[Link]) {
+    pub fn extend(&mut self, links: &[Link<H>]) {
         let Some(first) = links.first() else { return };
         while self.ring.back().is_some_and(|head| head.height >= first.height) {
             self.ring.pop_back();
