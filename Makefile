@@ -3,10 +3,10 @@
 H402_DEVNET ?= $(HOME)/.cache/h402-watch/devnet
 export H402_DEVNET
 
-.PHONY: demo test lint devnet python fuzz
+.PHONY: demo test lint anvil devnet python fuzz
 
 ## Follow eight payments on a real node to their outcomes.
-demo: devnet
+demo: anvil
 	cargo build --locked
 	cargo run --locked --quiet --example demo
 
@@ -20,9 +20,14 @@ lint:
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	deploy/deny.sh
 
-## The development nodes, outside of target/.
-devnet:
+## The demo's node, outside of target/.
+anvil:
 	deploy/devnet/get-anvil.sh $(H402_DEVNET)/anvil
+
+## All development nodes: anvil, and Debian's bitcoind with an Electrum server.
+devnet: anvil
+	deploy/devnet/get-bitcoind.sh $(H402_DEVNET)/bitcoind
+	deploy/devnet/get-electrum-server.sh $(H402_DEVNET)/electrum
 
 ## A Python environment for the client that the tests generate from proto/.
 python:
