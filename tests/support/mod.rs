@@ -1,12 +1,15 @@
-//! What black-box tests and the demo share: a real anvil, the service as its own process, and a client.
+//! What black-box tests and the demo share: real nodes, the service as its own process, and a client.
 
 #![allow(dead_code, reason = "each user needs another part")]
 
 pub mod anvil;
+pub mod bitcoind;
 pub mod client;
+pub mod electrum;
 pub mod proxy;
 pub mod random;
 pub mod service;
+pub mod zmq;
 
 use std::path::PathBuf;
 
