@@ -262,8 +262,14 @@ pub struct Endpoint {
     pub name: String,
     /// `http://` or `https://`.
     pub http_url: Secret,
-    /// `ws://` or `wss://`: new heads are learned sooner.
+    /// EVM: `ws://` or `wss://`: new heads are learned sooner.
     pub ws_url: Option<Secret>,
+    /// Bitcoin: `tcp://` of the node's zmqpubhashblock, zmqpubsequence and zmqpubrawtx: blocks and transactions are learned
+    /// sooner.
+    #[serde(default)]
+    pub zmq_urls: Vec<String>,
+    /// Bitcoin: the node's .cookie file, where user and password don't stand in the URL.
+    pub cookie_file: Option<PathBuf>,
     /// The most requests that are sent in a second; more of them wait.
     #[serde(default = "thousand")]
     pub requests_per_second: u32,
@@ -415,6 +421,9 @@ impl Network {
             if !(http.starts_with("http://") || http.starts_with("https://")) {
                 return invalid(&key("endpoint.http_url"), "http://… or https://…");
             }
+            if endpoint.zmq_urls.iter().any(|url| !url.starts_with("tcp://")) {
+                return invalid(&key("endpoint.zmq_urls"), "tcp://… each");
+            }
             let ws = endpoint.ws_url.as_ref().map_or("ws://", Secret::expose);
             if !(ws.starts_with("ws://") || ws.starts_with("wss://")) {
                 return invalid(&key("endpoint.ws_url"), "ws://… or wss://…");
@@ -456,6 +465,8 @@ impl Network {
             name: endpoint.name.clone(),
             http_url: endpoint.http_url.expose().to_owned(),
             ws_url: endpoint.ws_url.as_ref().map(|url| url.expose().to_owned()),
+            zmq_urls: endpoint.zmq_urls.clone(),
+            cookie_file: endpoint.cookie_file.clone(),
             requests_per_second: endpoint.requests_per_second,
         };
         self.endpoints.iter().map(settings).collect()

@@ -154,6 +154,12 @@ impl Handle {
     pub async fn create(&self, mut request: WatchRequest) -> Result<Created, Refusal> {
         let slot = self.slot(&mut request.network)?;
         (slot.family.request)(&mut request)?;
+        let lowest = slot.view.borrow().health.searched_from;
+        if request.terms.from_height.is_some_and(|from| from < lowest) {
+            let expected =
+                format!("at least {lowest}: the blocks below are pruned on the nodes of {}", request.network);
+            return Err(Refusal::invalid("terms.from_height", expected));
+        }
         self.call(|reply| Command::Create { request: Box::new(request), reply }).await
     }
 
@@ -548,7 +554,13 @@ fn first_view(engine: &Engine, setup: &NetworkSetup) -> NetworkView {
         head: head.map(|header| header.block.clone()),
         head_time: head.map(|header| header.time),
         finality: engine.marks(&network).cloned().unwrap_or_default(),
-        health: Health { state: HealthState::Syncing, tip: None, endpoints: Vec::new() },
+        health: Health {
+            state: HealthState::Syncing,
+            tip: None,
+            endpoints: Vec::new(),
+            search: None,
+            searched_from: 0,
+        },
         network,
     }
 }

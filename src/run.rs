@@ -105,8 +105,10 @@ fn networks(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<(Vec<Netw
     let (mut setups, mut adapters) = (Vec::new(), Vec::new());
     for network in &config.networks {
         let made = chain::source(settings(network, clock));
-        let (source, family) = made.map_err(|expected| anyhow::anyhow!("network {}: id: {expected}", network.id))?;
-        let rules = NetworkRules { searches_below: family.searches_below, ..network.rules() };
+        let (source, family) =
+            made.map_err(|bad| anyhow::anyhow!("network {}: {}: expected {}", network.id, bad.field, bad.expected))?;
+        let mut rules = NetworkRules { searches_below: family.searches_below, ..network.rules() };
+        rules.tags.retain(|tag| family.tags.contains(tag));
         adapters.push((rules.network.clone(), source));
         setups.push(NetworkSetup { rules, aliases: network.aliases.clone(), family });
     }

@@ -1,6 +1,7 @@
 //! One URL of a network: requests with a time limit, a size limit and a rate, and what they say of its health.
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::task;
@@ -80,7 +81,11 @@ struct State {
 
 impl Endpoint {
     pub fn new(settings: EndpointSettings, optional: &'static [&'static str]) -> Self {
-        let transport = BoundedHttp { client: reqwest::Client::new(), url: settings.http_url.clone().into() };
+        let transport = BoundedHttp {
+            client: reqwest::Client::new(),
+            url: settings.http_url.clone().into(),
+            cookie_file: settings.cookie_file.clone(),
+        };
         Self { client: RpcClient::new(transport, false), settings, optional, state: Mutex::default() }
     }
 
@@ -228,6 +233,10 @@ impl Endpoint {
                     self.refuse(method);
                     return CallError::Unsupported(message);
                 }
+                // -28 is Bitcoin Core's "in warm-up" (RPC_IN_WARMUP).
+                if code == -28 {
+                    return self.failed(format!("starting: {message}"));
+                }
                 // -32005 is EIP-1474's "limit exceeded".
                 if code == -32005 || code == 429 || lowered.contains("rate limit") {
                     return self.failed(format!("over its rate limit: {message}"));
@@ -310,6 +319,7 @@ impl Endpoint {
 struct BoundedHttp {
     client: reqwest::Client,
     url: std::sync::Arc<str>,
+    cookie_file: Option<PathBuf>,
 }
 
 impl BoundedHttp {
@@ -317,6 +327,15 @@ impl BoundedHttp {
         let custom = |error: reqwest::Error| TransportErrorKind::custom(error.without_url());
         let body = request.serialize().map_err(TransportError::ser_err)?;
         let post = self.client.post(&*self.url).header("content-type", "application/json");
+        let post = match &self.cookie_file {
+            None => post,
+            Some(path) => {
+                let cookie = tokio::fs::read_to_string(path).await;
+                let cookie = cookie.map_err(|_| TransportErrorKind::custom_str("its cookie_file can't be read"))?;
+                let (user, password) = cookie.trim().split_once(':').unwrap_or((cookie.trim(), ""));
+                post.basic_auth(user, Some(password))
+            }
+        };
         let mut response = post.body(body.get().to_owned()).send().await.map_err(custom)?;
         let status = response.status();
         let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());

@@ -3,14 +3,17 @@
 //! A source follows its network's chain block by block, matches each block against the open interests, and reports
 //! facts; it decides nothing. The [`Mailbox`] holds what the driver wants of it, [`Report`]s are what it says back.
 
+pub mod bitcoin;
 mod endpoint;
 pub mod evm;
 mod mirror;
 mod pool;
+mod walk;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::ops::Bound;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -67,6 +70,8 @@ pub struct Family {
     pub binary: Binary,
     /// Whether its source can search below the headers that are kept.
     pub searches_below: bool,
+    /// The finality tags that its chains may know.
+    pub tags: &'static [Tag],
 }
 
 /// One URL of a network.
@@ -76,8 +81,12 @@ pub struct EndpointSettings {
     pub name: String,
     /// Where requests go. May hold a secret.
     pub http_url: String,
-    /// Where new heads are announced, if it does that. May hold a secret.
+    /// Where new heads are announced over WebSocket, if it does that. May hold a secret.
     pub ws_url: Option<String>,
+    /// Where blocks and transactions are announced over ZeroMQ.
+    pub zmq_urls: Vec<String>,
+    /// The file that holds `user:password` for it, read anew for each request: the node writes another one at each start.
+    pub cookie_file: Option<PathBuf>,
     /// The most requests that are sent in a second; more of them wait.
     pub requests_per_second: u32,
 }
@@ -127,14 +136,26 @@ pub struct Settings {
 /// The source of a network, and how that spells its identifiers. The one place that tells chain families apart.
 ///
 /// # Errors
-/// If no family has such a network; says what is expected.
-pub fn source(settings: Settings) -> Result<(Box<dyn Source>, Family), String> {
-    match settings.network.as_str().split_once(':') {
+/// If no family has such a network, or it has no use for a setting; says which, and what is expected.
+pub fn source(settings: Settings) -> Result<(Box<dyn Source>, Family), BadField> {
+    let bad = |field: &str, expected: String| BadField { field: field.to_owned(), expected };
+    let name = settings.network.clone();
+    match name.as_str().split_once(':') {
         Some(("eip155", chain_id)) => {
-            let chain_id = chain_id.parse().map_err(|_| "expected eip155:<chain id in decimal>".to_owned())?;
+            let chain_id = chain_id.parse().map_err(|_| bad("id", "eip155:<chain id in decimal>".into()))?;
+            if settings.endpoints.iter().any(|endpoint| !endpoint.zmq_urls.is_empty()) {
+                return Err(bad("endpoint.zmq_urls", "nothing: EVM nodes announce over ws_url".into()));
+            }
             Ok((Box::new(evm::EvmSource::new(chain_id, settings)), evm::FAMILY))
         }
-        _ => Err(format!("expected a CAIP-2 name in the namespace eip155, not {}", settings.network)),
+        Some((bitcoin::NAMESPACE, reference)) => {
+            let network = bitcoin::network(reference).map_err(|expected| bad("id", expected))?;
+            if settings.endpoints.iter().any(|endpoint| endpoint.ws_url.is_some()) {
+                return Err(bad("endpoint.ws_url", "nothing: Bitcoin nodes announce over zmq_urls".into()));
+            }
+            Ok((Box::new(bitcoin::BitcoinSource::new(network, settings)), bitcoin::family(network)))
+        }
+        _ => Err(bad("id", format!("a CAIP-2 name in the namespace eip155 or bip122, not {name}"))),
     }
 }
 
@@ -204,6 +225,21 @@ pub struct Health {
     pub tip: Option<BlockRef>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointHealth>,
+    /// The search of blocks below those that are kept, while there is one.
+    pub search: Option<Search>,
+    /// The lowest block that can be searched; 0: all can.
+    pub searched_from: u64,
+}
+
+/// A search of blocks that are long gone by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Search {
+    /// The height that it began at.
+    pub from: u64,
+    /// The height that it has come to; it ends at the head.
+    pub next: u64,
+    /// How many watches wait for it.
+    pub watches: usize,
 }
 
 /// Whether outcomes can be drawn on a network.

@@ -113,7 +113,8 @@ pub struct LookUp {
     pub asset: AssetId,
     /// Blocks that state an earlier time need not be searched for an address; `None`: only the mempools.
     pub since: Option<Timestamp>,
-    /// The lowest block to be searched, where the client names one: it may lie below the headers that are kept.
+    /// The lowest block that can hold it, where that is known: the client's word, or what lies above the head that the watch
+    /// was made under. It may lie below the headers that are kept.
     pub from_height: Option<u64>,
 }
 

@@ -367,6 +367,8 @@ impl WatchRequest {
 /// What has to be looked up for a watch: for an address, everything that may count.
 fn look_up(watch: &Watch, net: &Network) -> LookUp {
     let terms = &watch.request.terms;
+    let counts_new = terms.not_before.is_none() || watch.is_one_shot();
+    let above_creation = watch.created_height.filter(|_| counts_new).map(|height| height + 1);
     // A head of that time that is no longer kept lies below all that can be searched.
     let created_under = watch.created_height.and_then(|height| net.heads.at(height));
     let since_creation = created_under.map_or(Timestamp(0), |header| header.time);
@@ -380,6 +382,6 @@ fn look_up(watch: &Watch, net: &Network) -> LookUp {
         } else {
             since_creation
         })),
-        from_height: terms.from_height,
+        from_height: terms.from_height.or(above_creation),
     }
 }

@@ -149,6 +149,11 @@ impl Bitcoind {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// With the credentials, as a service is configured.
+    pub fn url(&self) -> String {
+        format!("http://{USER}:{PASSWORD}@127.0.0.1:{}", self.port)
+    }
+
     /// Where sequence, rawtx and hashblock are published.
     pub fn zmq(&self) -> String {
         format!("tcp://127.0.0.1:{}", self.zmq_port)

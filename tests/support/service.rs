@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+/// The CAIP-2 name of Bitcoin's regtest: its genesis.
+pub const REGTEST: &str = "bip122:0f9188f13cb7b2c71f2a335e3a4fc328";
+
 /// What a test changes of the configuration.
 #[derive(Clone)]
 pub struct Setup {
     pub engine: &'static str,
-    pub chain_id: u64,
+    /// CAIP-2.
+    pub id: String,
     /// Name, HTTP URL and WebSocket URL of each endpoint.
     pub endpoints: Vec<(String, String, Option<String>)>,
     pub block_time_ms: u64,
@@ -20,6 +24,8 @@ pub struct Setup {
     pub late_window_ms: u64,
     /// More keys of the network, as TOML.
     pub network: String,
+    /// More keys of each endpoint, as TOML.
+    pub endpoint: String,
     /// More sections, as TOML.
     pub more: String,
     /// More keys of [grpc], as TOML.
@@ -30,7 +36,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             engine: "fjall",
-            chain_id: 31337,
+            id: "eip155:31337".into(),
             endpoints: Vec::new(),
             block_time_ms: 200,
             poll_interval_ms: 100,
@@ -38,6 +44,7 @@ impl Default for Setup {
             deadline_grace_ms: 300,
             late_window_ms: 60_000,
             network: String::new(),
+            endpoint: String::new(),
             more: String::new(),
             grpc: String::new(),
         }
@@ -55,17 +62,29 @@ impl Setup {
         Self { endpoints: vec![("node".into(), url.into(), None)], ..Self::default() }
     }
 
+    /// A bitcoind: over ZeroMQ too, or by polling alone.
+    pub fn bitcoin(node: &super::bitcoind::Bitcoind, zmq: Option<String>) -> Self {
+        let endpoint = zmq.map(|url| format!("zmq_urls = [\"{url}\"]\n")).unwrap_or_default();
+        Self { endpoints: vec![("bitcoind".into(), node.url(), None)], endpoint, ..Self::regtest() }
+    }
+
+    /// A Bitcoin network for development.
+    pub fn regtest() -> Self {
+        // Coinbases ripen within the horizon.
+        Self { id: REGTEST.into(), horizon_blocks: 128, ..Self::default() }
+    }
+
     fn toml(&self, store: &Path) -> String {
         let mut text = format!(
             "[grpc]\nlisten = \"127.0.0.1:0\"\n{grpc}\n[http]\nlisten = \"127.0.0.1:0\"\n\
              [store]\nengine = \"{engine}\"\npath = \"{path}\"\n{more}\n\
-             [[network]]\nid = \"eip155:{id}\"\naliases = [\"dev\"]\nblock_time_ms = {block}\npoll_interval_ms = {poll}\n\
+             [[network]]\nid = \"{id}\"\naliases = [\"dev\"]\nblock_time_ms = {block}\npoll_interval_ms = {poll}\n\
              horizon_blocks = {horizon}\nlook_back_blocks = {back}\ndeadline_grace_ms = {grace}\nlate_window_ms = {late}\n{network}\n",
             grpc = self.grpc,
             engine = self.engine,
             path = store.display(),
             more = self.more,
-            id = self.chain_id,
+            id = self.id,
             block = self.block_time_ms,
             poll = self.poll_interval_ms,
             horizon = self.horizon_blocks,
@@ -79,6 +98,8 @@ impl Setup {
             if let Some(ws) = ws {
                 text += &format!("ws_url = \"{ws}\"\n");
             }
+            text += &self.endpoint;
+            text.push('\n');
         }
         text
     }

@@ -42,7 +42,7 @@ impl Follower {
 
     /// Looks at the next few balances, now and then.
     pub(super) async fn probe_balances(&mut self) -> Result<(), Stopping> {
-        let Some(head) = self.mirror.head().copied().filter(|_| self.probes()) else { return Ok(()) };
+        let Some(head) = self.walk.mirror.head().copied().filter(|_| self.probes()) else { return Ok(()) };
         if head.height < self.balances.probed + PROBE_EVERY || self.unfinished.is_some() {
             return Ok(());
         }
@@ -53,10 +53,10 @@ impl Follower {
         let at: Vec<_> = watched.iter().map(|address| (*address, head.hash)).collect();
         let Ok(balances) = self.balances_at(&at).await else { return Ok(()) };
         self.balances.probed = head.height;
-        let Some(bottom) = self.mirror.bottom().copied() else { return Ok(()) };
+        let Some(bottom) = self.walk.mirror.bottom().copied() else { return Ok(()) };
         for (address, balance) in watched.into_iter().zip(balances) {
             let before = self.balances.known.get(&address).copied();
-            let before = before.filter(|(height, hash, _)| self.mirror.holds(*height, *hash));
+            let before = before.filter(|(height, hash, _)| self.walk.mirror.holds(*height, *hash));
             // After a start, a reorg, or for a new watch: from the lowest block that is kept. What was told before is told
             // again, in the same words.
             let (height, hash, known) = match before {
@@ -95,7 +95,7 @@ impl Follower {
 
     /// Walks the blocks in which a balance changed. Returns whether all of them could be looked at.
     async fn explain(&mut self, address: Address, from: u64, hash: B256, head: &Link) -> Result<bool, Stopping> {
-        let mut links: Vec<_> = self.mirror.iter().filter(|link| link.height > from).copied().collect();
+        let mut links: Vec<_> = self.walk.mirror.iter().filter(|link| link.height > from).copied().collect();
         links.retain(|link| link.height <= head.height);
         let mut at = vec![(address, hash)];
         at.extend(links.iter().map(|link| (address, link.hash)));

@@ -16,16 +16,17 @@ use crate::chain::pool::{Answer, Answers};
 impl Follower {
     /// Asks for the finality tags, once per head, and only while something that was found waits for them.
     pub(super) async fn ask_finality(&mut self) -> Result<(), Stopping> {
-        let Some(head) = self.mirror.head().map(|head| head.hash) else { return Ok(()) };
-        let waiting = self.highest_fact.is_some_and(|height| self.mirror.finalized().is_none_or(|mark| mark < height));
+        let Some(head) = self.walk.mirror.head().map(|head| head.hash) else { return Ok(()) };
+        let waiting =
+            self.highest_fact.is_some_and(|height| self.walk.mirror.finalized().is_none_or(|mark| mark < height));
         if !waiting || self.finality_at == Some(head) {
             return Ok(());
         }
         let Some(tagged) = self.tagged().await else { return Ok(()) };
         self.finality_at = Some(head);
         for (tag, links) in tagged {
-            let bottom = self.mirror.bottom().map_or(0, |bottom| bottom.height);
-            let ours = |link: &&Link| link.height < bottom || self.mirror.holds(link.height, link.hash);
+            let bottom = self.walk.mirror.bottom().map_or(0, |bottom| bottom.height);
+            let ours = |link: &&Link| link.height < bottom || self.walk.mirror.holds(link.height, link.hash);
             // With a quorum of n, what n endpoints call so.
             if let Some(link) = links.iter().filter(ours).nth(self.settings.quorum - 1).copied() {
                 self.tell_finality(tag, &link).await?;
@@ -52,7 +53,7 @@ impl Follower {
 
     async fn tell_finality(&mut self, tag: Tag, link: &Link) -> Result<(), Stopping> {
         if tag == Tag::Finalized {
-            self.mirror.finalize(link.height);
+            self.walk.mirror.finalize(link.height);
         }
         self.reports.observe(Observation::Finality { tag, block: link.block_ref() }).await
     }

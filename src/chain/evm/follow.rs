@@ -23,12 +23,11 @@ use super::pool::{Fetched, Pool};
 use super::text::Link;
 use super::wake::{self, Hint};
 use super::wire::RpcBlock;
-use crate::chain::mirror::{Mirror, Tip};
+use crate::chain::mirror::Tip;
 use crate::chain::pool::{Answer, RETRY};
+use crate::chain::walk::{Hold, Step, Walk};
 use crate::chain::{Health, HealthState, InternalTransfers, Mailbox, Reporter, Settings, Start, Stopping};
 
-/// Blocks that are fetched in one request while catching up.
-const CHUNK: u64 = 50;
 /// How long receipts may hold back that a watched transaction is in a block.
 const HEADER_FIRST: Duration = Duration::from_secs(2);
 /// How often health is reported when nothing changes.
@@ -36,21 +35,12 @@ const HEALTH_PERIOD: Duration = Duration::from_secs(2);
 /// Heads found by polling, without a hint, after which a WebSocket counts as dead.
 const SILENT_HEADS: u32 = 3;
 
-/// Why the chain is not followed any further for now.
-#[derive(Debug)]
-enum Hold {
-    /// Until the next poll.
-    Wait(String),
-    /// Until the chain comes back, or the operator acts.
-    Halt(String),
-}
-
 /// One network's follower.
 pub(super) struct Follower {
     pub(super) settings: Settings,
     pub(super) pool: Pool,
     pub(super) blocks: Blocks,
-    pub(super) mirror: Mirror<B256>,
+    pub(super) walk: Walk<B256>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) reports: Reporter,
     pub(super) balances: Balances,
@@ -69,8 +59,6 @@ pub(super) struct Follower {
     pub(super) preferred: usize,
     /// A block that was reported by its header alone; what it holds is still to be told, and nothing after it before.
     pub(super) unfinished: Option<Fetched>,
-    /// The tip of a branch that is not longer than ours, seen in the last poll.
-    fork_seen: Option<B256>,
     /// The highest block with a fact in it: finality is asked for only up to there.
     pub(super) highest_fact: Option<u64>,
     pub(super) finality_at: Option<B256>,
@@ -93,7 +81,7 @@ impl Follower {
         Self {
             pool: Pool::new(chain_id, settings.recompute, &settings.endpoints),
             blocks: Blocks::new(settings.quorum),
-            mirror: Mirror::new(start, settings.horizon),
+            walk: Walk::new(start, settings.horizon, settings.look_back, settings.quorum),
             balances: Balances::default(),
             settings,
             mailbox,
@@ -106,7 +94,6 @@ impl Follower {
             swept_at: None,
             preferred: 0,
             unfinished: None,
-            fork_seen: None,
             // What was settled before the restart still waits for its finality.
             highest_fact: start.headers.last().map(|header| header.block.height),
             finality_at: None,
@@ -175,7 +162,7 @@ impl Follower {
         if self.behind {
             return Duration::ZERO;
         }
-        if self.unfinished.is_some() || self.fork_seen.is_some() || !self.look_ups.is_empty() {
+        if self.unfinished.is_some() || self.walk.is_undecided() || !self.look_ups.is_empty() {
             return RETRY.min(self.settings.poll_interval);
         }
         if self.ws_up { 3 * self.settings.block_time.max(RETRY) } else { self.settings.poll_interval }
@@ -215,7 +202,7 @@ impl Follower {
             Answer::Failed(error) => return Ok(HealthState::Degraded(error)),
         };
         self.preferred = source;
-        let same = self.mirror.judge(&Link::from(&tip.block)) == Tip::Same;
+        let same = self.walk.mirror.judge(&Link::from(&tip.block)) == Tip::Same;
         Ok(match self.follow(source, tip).await? {
             Ok(true) if self.unfinished.is_some() => HealthState::Degraded("a block's receipts are missing".into()),
             Ok(true) => {
@@ -239,7 +226,7 @@ impl Follower {
             return false;
         }
         self.synced_at = Some(now);
-        let head = self.mirror.head().map_or(0, |head| head.height);
+        let head = self.walk.mirror.head().map_or(0, |head| head.height);
         for index in 0..self.pool.len() {
             if !self.pool.is_usable(index).await {
                 continue;
@@ -268,109 +255,21 @@ impl Follower {
 
     /// What a tip means. `Ok(true)`: the engine knows all that the tip's endpoint has.
     async fn follow(&mut self, source: usize, tip: Fetched) -> Result<Result<bool, Hold>, Stopping> {
-        let link = Link::from(&tip.block);
-        let judged = self.mirror.judge(&link);
-        if !matches!(judged, Tip::Beyond) {
-            self.fork_seen = None;
+        match self.walk.step(&self.pool, source, tip, self.unfinished.is_some()).await {
+            Step::Same => Ok(Ok(true)),
+            Step::Take { supplier, blocks, tip } => self.take(supplier, blocks, tip).await,
+            Step::Hold(hold) => Ok(Err(hold)),
         }
-        match judged {
-            Tip::Same => Ok(Ok(true)),
-            Tip::Below => Ok(Err(Hold::Wait(format!("the tip is block {}, below the head", link.height)))),
-            Tip::First => self.anchor(source, &link).await,
-            Tip::Next if self.unfinished.is_none() => self.take(Some(source), vec![tip], link.height).await,
-            Tip::Next | Tip::Beyond => match self.branch(source, tip).await {
-                Ok((supplier, blocks, tip)) => self.take(supplier, blocks, tip).await,
-                Err(hold) => Ok(Err(hold)),
-            },
-        }
-    }
-
-    /// The very first blocks.
-    async fn anchor(&mut self, source: usize, tip: &Link) -> Result<Result<bool, Hold>, Stopping> {
-        let from = tip.height.saturating_sub(u64::from(self.settings.look_back));
-        match self.pool.range(source, from, CHUNK.min(tip.height - from + 1)).await {
-            Answer::Found(supplier, blocks) => self.take(Some(supplier), blocks, tip.height).await,
-            other => Ok(Err(Hold::Wait(other.why_not("the first blocks")))),
-        }
-    }
-
-    /// The blocks that lead from our chain to a tip, as far as one request carries, lowest first; and who supplied them, if
-    /// one endpoint did.
-    async fn branch(&mut self, source: usize, tip: Fetched) -> Result<(Option<usize>, Vec<Fetched>, u64), Hold> {
-        let Some(head) = self.mirror.head().copied() else { return Err(Hold::Wait("no chain yet".into())) };
-        let tip_height = tip.block.number.0;
-        let (supplier, above) = if tip_height > head.height + 1 {
-            let count = CHUNK.min(tip_height - head.height);
-            match self.pool.range(source, head.height + 1, count).await {
-                Answer::Found(supplier, above) => (supplier, above),
-                other => {
-                    let what = format!("block {}, though one claims {tip_height}", head.height + 1);
-                    return Err(Hold::Wait(other.why_not(&what)));
-                }
-            }
-        } else {
-            (source, vec![tip])
-        };
-        let linked = above[0].block.parent_hash == head.hash && above[0].block.number.0 == head.height + 1;
-        if linked && self.unfinished.is_some() {
-            return Err(Hold::Wait(format!("what block {} holds is not known yet", head.height)));
-        }
-        if linked {
-            self.fork_seen = None;
-            return Ok((Some(supplier), above, tip_height));
-        }
-        // Parents may come from anybody: nobody counts as having supplied them.
-        self.fork(supplier, above, &head).await.map(|blocks| (None, blocks, tip_height))
-    }
-
-    /// Walks a branch back, by hash, to the block that it shares with our chain.
-    async fn fork(&mut self, source: usize, mut branch: Vec<Fetched>, head: &Link) -> Result<Vec<Fetched>, Hold> {
-        let tip = branch.last().map(|block| Link::from(&block.block)).ok_or_else(|| Hold::Wait("no block".into()))?;
-        let mut below = VecDeque::new();
-        let mut lowest = Link::from(&branch[0].block);
-        loop {
-            let parent_height = lowest.height.saturating_sub(1);
-            self.mirror.fork_allowed(parent_height).map_err(Hold::Halt)?;
-            if self.mirror.holds(parent_height, lowest.parent) {
-                break;
-            }
-            let parent = self.pool.block(lowest.parent).await;
-            let parent = parent.found("a parent of its tip").map_err(Hold::Wait)?;
-            if parent.block.number.0 != parent_height {
-                return Err(Hold::Wait("a parent of another height".into()));
-            }
-            lowest = Link::from(&parent.block);
-            below.push_front(parent);
-        }
-        // A branch that is not longer may be one endpoint's opinion of the moment.
-        let longer = tip.height > head.height;
-        let again = self.fork_seen == Some(tip.hash);
-        if !longer && !again && self.pool.agreeing(source, tip.height, tip.hash).await == 0 {
-            self.fork_seen = Some(tip.hash);
-            return Err(Hold::Wait(format!("a branch to block {} waits to be seen again", tip.height)));
-        }
-        self.fork_seen = None;
-        tracing::info!(network = %self.settings.network, from = lowest.height, to = tip.height, "reorg");
-        let mut whole: Vec<_> = below.into();
-        whole.append(&mut branch);
-        Ok(whole)
     }
 
     /// Reports linked blocks with what they hold. `Ok(true)`: up to the tip.
     async fn take(
         &mut self,
         supplier: Option<usize>,
-        mut blocks: Vec<Fetched>,
+        blocks: Vec<Fetched>,
         tip: u64,
     ) -> Result<Result<bool, Hold>, Stopping> {
-        if self.settings.quorum > 1 {
-            let agreed = self.pool.agreed_prefix(supplier, &blocks, self.settings.quorum).await;
-            blocks.truncate(agreed);
-        }
-        let Some(last) = blocks.last().map(|block| Link::from(&block.block)) else {
-            let why = format!("fewer than {} endpoints agree on the next block", self.settings.quorum);
-            return Ok(Err(Hold::Wait(why)));
-        };
+        let last = blocks.last().map_or(tip, |block| block.block.number.0);
         let mut report = Vec::with_capacity(blocks.len());
         let (mut hold, mut unfinished) = (None, None);
         for block in blocks {
@@ -400,7 +299,7 @@ impl Follower {
         match hold {
             Some(why) => Ok(Err(Hold::Wait(why))),
             None => {
-                self.behind = last.height < tip;
+                self.behind = last < tip;
                 Ok(Ok(!self.behind))
             }
         }
@@ -416,7 +315,7 @@ impl Follower {
         }
         let blocks = report.into_iter().map(|(link, facts)| Block { header: link.header(), facts }).collect();
         self.reports.observe(Observation::Blocks(blocks)).await?;
-        self.mirror.extend(&links);
+        self.walk.mirror.extend(&links);
         self.silent_heads += u32::from(self.ws_up);
         Ok(())
     }
@@ -551,7 +450,8 @@ impl Follower {
         self.reported = Some((self.state.clone(), Instant::now()));
         let tips = (0..self.pool.len()).filter_map(|index| self.pool.at(index).tip());
         let tip = tips.max_by_key(|tip| tip.height);
-        let health = Health { state: self.state.clone(), tip, endpoints: self.pool.health() };
+        let endpoints = self.pool.health();
+        let health = Health { state: self.state.clone(), tip, endpoints, search: None, searched_from: 0 };
         self.reports.health(health).await
     }
 }

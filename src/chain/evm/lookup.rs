@@ -25,6 +25,7 @@ use super::wire::{Quantity, RpcLog, RpcTx};
 use crate::chain::endpoint::BATCH_MAX;
 use crate::chain::endpoint::{CallError, Endpoint};
 use crate::chain::pool::{Answer, Answers, has_last};
+use crate::chain::walk::Chain as _;
 use crate::chain::{AddressQuery, AddressReport, Received, Stopping};
 
 /// Look-ups that are answered together.
@@ -66,7 +67,7 @@ impl Follower {
     /// Answers what was asked since the last time, as far as it can be told now.
     pub(super) async fn answer(&mut self) -> Result<(), Stopping> {
         // What a block holds that was reported by its header alone has to be told first.
-        if self.mirror.head().is_none() || self.unfinished.is_some() {
+        if self.walk.mirror.head().is_none() || self.unfinished.is_some() {
             return Ok(());
         }
         let room = LOOK_UPS_MAX.saturating_sub(self.look_ups.len());
@@ -86,7 +87,7 @@ impl Follower {
     }
 
     async fn looked_up(&mut self, look_up: &LookUp, facts: Vec<TxFact>) -> Result<(), Stopping> {
-        let Some(under) = self.mirror.head().map(Link::block_ref) else { return Ok(()) };
+        let Some(under) = self.walk.mirror.head().map(Link::block_ref) else { return Ok(()) };
         let observation = Observation::LookedUp { watch: look_up.watch.clone(), under, facts };
         self.reports.observe(observation).await
     }
@@ -153,7 +154,7 @@ impl Follower {
 
     /// Where transactions are, under our head. Those that one endpoint does not know are asked of the others.
     async fn find(&mut self, hashes: &[B256]) -> Result<HashMap<B256, Whereabouts>, String> {
-        let Some(head) = self.mirror.head().copied() else { return Err("no chain yet".into()) };
+        let Some(head) = self.walk.mirror.head().copied() else { return Err("no chain yet".into()) };
         let mut found: HashMap<B256, Whereabouts> = hashes.iter().map(|hash| (*hash, Whereabouts::Nowhere)).collect();
         let mut knew_head = false;
         for endpoint in 0..self.pool.len() {
@@ -191,9 +192,9 @@ impl Follower {
         if height > head.height {
             return Whereabouts::Above;
         }
-        let bottom = self.mirror.bottom().map_or(0, |bottom| bottom.height);
+        let bottom = self.walk.mirror.bottom().map_or(0, |bottom| bottom.height);
         let ours = if height >= bottom {
-            self.mirror.holds(height, hash)
+            self.walk.mirror.holds(height, hash)
         } else {
             // Below what is kept: as many endpoints as the quorum asks for have to hold it at that height.
             match self.pool.range(0, height, 1).await {
@@ -215,7 +216,7 @@ impl Follower {
         }
         let earliest = asked.iter().filter_map(|look_up| look_up.since).min();
         let links: Vec<_> = match earliest {
-            Some(since) => self.mirror.iter().filter(|link| link.timestamp() >= since).copied().collect(),
+            Some(since) => self.walk.mirror.iter().filter(|link| link.timestamp() >= since).copied().collect(),
             None => Vec::new(),
         };
         let mut held = Vec::with_capacity(links.len());
@@ -270,7 +271,7 @@ impl Follower {
     }
 
     async fn find_authorization(&mut self, look_up: &LookUp) -> Result<Vec<TxFact>, String> {
-        let (Some(bottom), Some(head)) = (self.mirror.bottom().copied(), self.mirror.head().copied()) else {
+        let (Some(bottom), Some(head)) = (self.walk.mirror.bottom().copied(), self.walk.mirror.head().copied()) else {
             return Err("no chain yet".into());
         };
         // One request for the whole chain is little to a node of one's own, and too much for some providers.
@@ -290,7 +291,7 @@ impl Follower {
     async fn uses_in_pieces(&mut self, look_up: &LookUp, bottom: &Link, head: &Link) -> Result<Vec<B256>, String> {
         let (mut from, mut span, mut uses) = (bottom.height, head.height - bottom.height + 1, Vec::new());
         while from <= head.height {
-            let to = self.mirror.at((from + span - 1).min(head.height)).copied().ok_or("no such block")?;
+            let to = self.walk.mirror.at((from + span - 1).min(head.height)).copied().ok_or("no such block")?;
             match self.uses_of(look_up, from, &to).await {
                 Ok(more) => {
                     uses.extend(more);
@@ -343,7 +344,7 @@ impl Follower {
 
     /// Reports where transactions are, and with `missing` also which are nowhere.
     async fn tell(&mut self, found: HashMap<B256, Whereabouts>, missing: bool) -> Result<(), Stopping> {
-        let Some(under) = self.mirror.head().map(Link::block_ref) else { return Ok(()) };
+        let Some(under) = self.walk.mirror.head().map(Link::block_ref) else { return Ok(()) };
         let mut found: Vec<_> = found.into_iter().collect();
         found.sort_unstable_by_key(|(hash, _)| *hash);
         for (hash, place) in found {
@@ -372,7 +373,7 @@ impl Follower {
     pub(super) async fn hear(&mut self, hash: B256) -> Result<(), Stopping> {
         let tx = text::tx(hash);
         let watched = self.mailbox.interests().interests.txs.contains(&tx);
-        if !watched || self.seen.contains(&tx) || self.mirror.head().is_none() {
+        if !watched || self.seen.contains(&tx) || self.walk.mirror.head().is_none() {
             return Ok(());
         }
         match self.find(&[hash]).await {
@@ -445,9 +446,10 @@ impl Follower {
             Some(asked) => asked,
             None => {
                 let next = self.mailbox.take_queries(1).pop();
-                let (Some(query), Some(head)) = (next, self.mirror.head().copied()) else { return };
+                let (Some(query), Some(head)) = (next, self.walk.mirror.head().copied()) else { return };
                 let since = query.since.unwrap_or_default();
-                let links = self.mirror.iter().rev().take(QUERY_BLOCKS_MAX).filter(|link| link.timestamp() >= since);
+                let links =
+                    self.walk.mirror.iter().rev().take(QUERY_BLOCKS_MAX).filter(|link| link.timestamp() >= since);
                 Searching { links: links.copied().collect(), query, head, searched_from: head, transfers: Vec::new() }
             }
         };

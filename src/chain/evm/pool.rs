@@ -8,11 +8,13 @@ use alloy_primitives::B256;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::text::Link;
 use super::verify;
 use super::wire::{Quantity, RpcBlock};
 use crate::chain::EndpointSettings;
 use crate::chain::endpoint::{CallError, Endpoint};
 use crate::chain::pool::{Answer, Answers, Endpoints, Identity, blame, value};
+use crate::chain::walk::Chain;
 
 /// Methods that can be done without.
 const OPTIONAL: [&str; 3] = ["eth_getBlockReceipts", "trace_block", "debug_traceBlockByHash"];
@@ -59,7 +61,7 @@ impl Pool {
         self.first(start, &[("eth_getBlockByNumber", json!(["latest", false]))], |endpoint, answers| {
             let block = self.read_block(endpoint, answers)?;
             if let Some(block) = &block {
-                endpoint.set_tip(super::text::Link::from(&block.block).block_ref());
+                endpoint.set_tip(Link::from(&block.block).block_ref());
             }
             Ok(block)
         })
@@ -76,73 +78,6 @@ impl Pool {
             }
         })
         .await
-    }
-
-    /// Consecutive blocks by height, as one endpoint has them, linked; fewer where it has no more.
-    pub async fn range(&self, start: usize, from: u64, count: u64) -> Answer<Vec<Fetched>> {
-        let number = |height: u64| ("eth_getBlockByNumber", json!([format!("{height:#x}"), false]));
-        let calls: Vec<_> = (from..from + count).map(number).collect();
-        self.first(start, &calls, |endpoint, answers| {
-            let mut blocks: Vec<Fetched> = Vec::with_capacity(answers.len());
-            for (answer, height) in answers.into_iter().zip(from..) {
-                let Some(block) = self.read_block(endpoint, vec![answer])? else { break };
-                let linked = blocks.last().is_none_or(|below| below.block.hash == block.block.parent_hash);
-                if block.block.number.0 != height {
-                    return Err(blame(endpoint, "another block than was asked for"));
-                }
-                if !linked {
-                    // A reorg while it was answering.
-                    break;
-                }
-                blocks.push(block);
-            }
-            Ok((!blocks.is_empty()).then_some(blocks))
-        })
-        .await
-    }
-
-    /// How many endpoints beside one have a block at its height.
-    pub async fn agreeing(&self, beside: usize, height: u64, hash: B256) -> usize {
-        let mut agreeing = 0;
-        for index in (0..self.len()).filter(|index| *index != beside) {
-            if !self.is_usable(index).await {
-                continue;
-            }
-            let params = json!([format!("{height:#x}"), false]);
-            let block = self.at(index).call::<Option<RpcBlock>>("eth_getBlockByNumber", params).await;
-            agreeing += usize::from(block.is_ok_and(|block| block.is_some_and(|block| block.hash == hash)));
-        }
-        agreeing
-    }
-
-    /// How many of these consecutive blocks, from the lowest on, `quorum` endpoints have in all they say: hash, parent and
-    /// transactions. `supplier` counts as one, where all of them came from it.
-    pub async fn agreed_prefix(&self, supplier: Option<usize>, blocks: &[Fetched], quorum: usize) -> usize {
-        let number = |block: &Fetched| ("eth_getBlockByNumber", json!([format!("{:#x}", block.block.number.0), false]));
-        let calls: Vec<_> = blocks.iter().map(number).collect();
-        let mut prefixes = Vec::new();
-        for index in 0..self.len() {
-            if supplier == Some(index) {
-                prefixes.push(blocks.len());
-                continue;
-            }
-            if !self.is_usable(index).await {
-                continue;
-            }
-            let endpoint = self.at(index);
-            let Ok(answers) = endpoint.batch(&calls).await else { continue };
-            let same = |(answer, block): &(Result<Box<RawValue>, CallError>, &Fetched)| {
-                let read = answer.as_ref().ok().and_then(|raw| serde_json::from_str::<RpcBlock>(raw.get()).ok());
-                read.is_some_and(|read| {
-                    read.hash == block.block.hash
-                        && read.parent_hash == block.block.parent_hash
-                        && read.transactions == block.block.transactions
-                })
-            };
-            prefixes.push(answers.into_iter().zip(blocks).take_while(same).count());
-        }
-        prefixes.sort_unstable_by_key(|length| std::cmp::Reverse(*length));
-        prefixes.get(quorum.saturating_sub(1)).copied().unwrap_or(0)
     }
 
     /// Reads the first answer as a block; `null` is none. What can't be is refused.
@@ -168,6 +103,82 @@ impl Pool {
             None => {}
         }
         Ok(Some(Fetched { block, raw }))
+    }
+}
+
+impl Chain for Pool {
+    type Hash = B256;
+    type Block = Fetched;
+
+    fn link(block: &Fetched) -> Link {
+        Link::from(&block.block)
+    }
+
+    async fn parent(&self, of: &Link) -> Answer<Fetched> {
+        self.block(of.parent).await
+    }
+
+    async fn range(&self, start: usize, from: u64, count: u64) -> Answer<Vec<Fetched>> {
+        let number = |height: u64| ("eth_getBlockByNumber", json!([format!("{height:#x}"), false]));
+        let calls: Vec<_> = (from..from + count).map(number).collect();
+        self.first(start, &calls, |endpoint, answers| {
+            let mut blocks: Vec<Fetched> = Vec::with_capacity(answers.len());
+            for (answer, height) in answers.into_iter().zip(from..) {
+                let Some(block) = self.read_block(endpoint, vec![answer])? else { break };
+                let linked = blocks.last().is_none_or(|below| below.block.hash == block.block.parent_hash);
+                if block.block.number.0 != height {
+                    return Err(blame(endpoint, "another block than was asked for"));
+                }
+                if !linked {
+                    // A reorg while it was answering.
+                    break;
+                }
+                blocks.push(block);
+            }
+            Ok((!blocks.is_empty()).then_some(blocks))
+        })
+        .await
+    }
+
+    async fn agreeing(&self, beside: usize, link: &Link) -> usize {
+        let mut agreeing = 0;
+        for index in (0..self.len()).filter(|index| *index != beside) {
+            if !self.is_usable(index).await {
+                continue;
+            }
+            let params = json!([format!("{:#x}", link.height), false]);
+            let block = self.at(index).call::<Option<RpcBlock>>("eth_getBlockByNumber", params).await;
+            agreeing += usize::from(block.is_ok_and(|block| block.is_some_and(|block| block.hash == link.hash)));
+        }
+        agreeing
+    }
+
+    async fn agreed_prefix(&self, supplier: Option<usize>, blocks: &[Fetched], quorum: usize) -> usize {
+        let number = |block: &Fetched| ("eth_getBlockByNumber", json!([format!("{:#x}", block.block.number.0), false]));
+        let calls: Vec<_> = blocks.iter().map(number).collect();
+        let mut prefixes = Vec::new();
+        for index in 0..self.len() {
+            if supplier == Some(index) {
+                prefixes.push(blocks.len());
+                continue;
+            }
+            if !self.is_usable(index).await {
+                continue;
+            }
+            let endpoint = self.at(index);
+            let Ok(answers) = endpoint.batch(&calls).await else { continue };
+            let same = |(answer, block): &(Result<Box<RawValue>, CallError>, &Fetched)| {
+                let read = answer.as_ref().ok().and_then(|raw| serde_json::from_str::<RpcBlock>(raw.get()).ok());
+                read.is_some_and(|read| {
+                    read.hash == block.block.hash
+                        && read.parent_hash == block.block.parent_hash
+                        && read.transactions == block.block.transactions
+                })
+            };
+            prefixes.push(answers.into_iter().zip(blocks).take_while(same).count());
+        }
+        prefixes.sort_unstable_by_key(|length| std::cmp::Reverse(*length));
+        prefixes.get(quorum.saturating_sub(1)).copied().unwrap_or(0)
     }
 }
 

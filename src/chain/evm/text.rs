@@ -2,7 +2,7 @@
 
 use alloy_primitives::{Address as EvmAddress, B256};
 use h402_watch_engine::id::{Address, AssetId, BlockHash, SpendKey, TxId};
-use h402_watch_engine::request::{Subject, WatchRequest};
+use h402_watch_engine::request::{Subject, Tag, WatchRequest};
 
 use super::wire::RpcBlock;
 use crate::chain::{BadField, Family, mirror};
@@ -33,6 +33,7 @@ pub const FAMILY: Family = Family {
     asset: |text| if text == AssetId::NATIVE { Ok(AssetId::native()) } else { parse_address(text).map(asset) },
     binary: |_| None,
     searches_below: false,
+    tags: &[Tag::Safe, Tag::Finalized],
 };
 
 const ADDRESS_EXPECTED: &str = "an address, 0x and 40 hex digits, with a correct EIP-55 checksum or all in one case";

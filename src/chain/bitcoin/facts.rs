@@ -1,0 +1,243 @@
+//! What a transaction means for what is watched.
+
+use std::collections::BTreeMap;
+
+use bitcoin::hashes::Hash as _;
+use bitcoin::opcodes::all::OP_CHECKMULTISIG;
+use bitcoin::script::{Instruction, PushBytes};
+use bitcoin::secp256k1::Secp256k1;
+use bitcoin::taproot::ControlBlock;
+use bitcoin::{
+    Network, PubkeyHash, Script, ScriptBuf, ScriptHash, TapNodeHash, Transaction, TxIn, Txid, WPubkeyHash, WScriptHash,
+};
+use h402_watch_engine::amount::Amount;
+use h402_watch_engine::changes::Interest;
+use h402_watch_engine::id::{Address, AssetId};
+use h402_watch_engine::input::{Execution, Place, Transfer, TxFact, Verification, Via};
+
+use super::text::{self, Link, bytes};
+use crate::chain::Interests;
+
+/// The depth at which the outputs of a coinbase can be spent (consensus: `COINBASE_MATURITY`).
+const COINBASE_MATURITY: u32 = 100;
+/// Inputs of one transaction that are followed. One that is double-spent through a later input only is not told to be so, and
+/// waits for its deadline.
+const SPENDS_MAX: usize = 1024;
+
+/// Why a transaction is of interest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hit {
+    /// It is watched itself, or uses what a watched one uses: all of it matters.
+    Whole,
+    /// It pays somebody who is watched.
+    Recipient,
+}
+
+/// Whether a transaction is of interest. `key` is room to work in.
+pub fn hit(interests: &Interests, txid: &Txid, tx: &Transaction, key: &mut Vec<u8>) -> Option<Hit> {
+    let open = &interests.binary;
+    if open.is_empty() {
+        return None;
+    }
+    if !interests.txs.is_empty() {
+        bytes::tx(key, txid);
+        if open.contains_key(&key[..]) {
+            return Some(Hit::Whole);
+        }
+    }
+    if !interests.spends.is_empty() {
+        for input in &tx.input {
+            bytes::spend(key, &input.previous_output);
+            if open.contains_key(&key[..]) {
+                return Some(Hit::Whole);
+            }
+        }
+    }
+    if interests.recipients.is_empty() {
+        return None;
+    }
+    let pays = |output: &bitcoin::TxOut| {
+        bytes::script(key, &output.script_pubkey);
+        open.contains_key(&key[..])
+    };
+    tx.output.iter().any(pays).then_some(Hit::Recipient)
+}
+
+/// The fact about a transaction. `known` are scripts that its inputs are known to spend from, beside those that show.
+pub fn fact(
+    (txid, tx): (&Txid, &Transaction),
+    place: Place,
+    interests: &Interests,
+    network: Network,
+    known: &[ScriptBuf],
+) -> TxFact {
+    let mut key = Vec::new();
+    let whole = hit(interests, txid, tx, &mut key) != Some(Hit::Recipient);
+    let mut watched = |script: &Script| {
+        bytes::script(&mut key, script);
+        interests.binary.get(&key[..])
+    };
+    let mut transfers = Vec::new();
+    for (index, output) in tx.output.iter().enumerate() {
+        let to = match watched(&output.script_pubkey) {
+            Some(Interest::Recipient { address, .. }) => address.clone(),
+            _ if whole && !output.script_pubkey.is_op_return() => text::address(&output.script_pubkey, network),
+            _ => continue,
+        };
+        transfers.push(Transfer {
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+            asset: AssetId::native(),
+            from: None,
+            to,
+            amount: Amount::from(output.value.to_sat()),
+            via: Via::Value,
+        });
+    }
+    let coinbase = tx.is_coinbase();
+    let in_block = matches!(place, Place::Block { .. });
+    TxFact {
+        tx: text::tx(*txid),
+        place,
+        sender: None,
+        execution: if in_block { Execution::Succeeded } else { Execution::Unknown },
+        spends: if coinbase { Vec::new() } else { outpoints(tx).map(text::spend).collect() },
+        funded_by: if coinbase { Vec::new() } else { funded_by(tx, known, &transfers, interests, network) },
+        transfers,
+        transfers_known: true,
+        authorizations: Vec::new(),
+        replaceable: tx.is_explicitly_rbf(),
+        matures: if coinbase { COINBASE_MATURITY } else { 0 },
+        notes: notes(txid, tx, coinbase),
+        verification: if in_block { Verification::Trie } else { Verification::Endpoint },
+    }
+}
+
+/// What a transaction uses up, as far as it is followed.
+pub fn outpoints(tx: &Transaction) -> impl Iterator<Item = &bitcoin::OutPoint> {
+    tx.input.iter().take(SPENDS_MAX).map(|input| &input.previous_output)
+}
+
+/// A transaction of a block.
+pub fn in_block(link: &Link) -> Place {
+    Place::Block { block: link.block_ref(), time: link.timestamp() }
+}
+
+fn notes(txid: &Txid, tx: &Transaction, coinbase: bool) -> BTreeMap<String, String> {
+    let mut notes = BTreeMap::new();
+    let wtxid = tx.compute_wtxid();
+    if wtxid.to_raw_hash() != txid.to_raw_hash() {
+        notes.insert("wtxid".into(), wtxid.to_string());
+    }
+    if coinbase {
+        notes.insert("coinbase".into(), "true".into());
+    }
+    notes
+}
+
+/// Those whose money a transaction uses, among its recipients and the watched.
+fn funded_by(
+    tx: &Transaction,
+    known: &[ScriptBuf],
+    transfers: &[Transfer],
+    interests: &Interests,
+    network: Network,
+) -> Vec<Address> {
+    let shown = tx.input.iter().flat_map(|input| match source(input) {
+        Source::Scripts(scripts) => scripts,
+        Source::Hidden => Vec::new(),
+    });
+    let mut payers: Vec<_> = Vec::new();
+    let mut key = Vec::new();
+    for script in shown.chain(known.iter().cloned()) {
+        bytes::script(&mut key, &script);
+        let watched = interests.binary.contains_key(&key[..]);
+        let address = text::address(&script, network);
+        if (watched || transfers.iter().any(|moved| moved.to == address)) && !payers.contains(&address) {
+            payers.push(address);
+        }
+    }
+    payers.sort();
+    payers
+}
+
+/// The inputs whose scripts have to be asked for: they don't show what they spend from, and it may be from somebody whom the
+/// transaction pays.
+pub fn hidden_inputs(interests: &Interests, tx: &Transaction, hit: Hit) -> Vec<usize> {
+    if tx.is_coinbase() {
+        return Vec::new();
+    }
+    let mut key = Vec::new();
+    let mut may_be_own = |script: &Script| {
+        bytes::script(&mut key, script);
+        let shows = script.is_p2pkh() || script.is_p2sh() || script.is_p2wpkh() || script.is_p2wsh();
+        !shows && !script.is_op_return() && (hit == Hit::Whole || interests.binary.contains_key(&key[..]))
+    };
+    if !tx.output.iter().any(|output| may_be_own(&output.script_pubkey)) {
+        return Vec::new();
+    }
+    let inputs = tx.input.iter().take(SPENDS_MAX).enumerate();
+    inputs.filter(|(_, input)| matches!(source(input), Source::Hidden)).map(|(index, _)| index).collect()
+}
+
+/// What an input spends from, as far as it shows.
+#[derive(Debug, PartialEq, Eq)]
+enum Source {
+    /// One of these scripts: what unlocks one may look like what unlocks another.
+    Scripts(Vec<ScriptBuf>),
+    /// It does not show.
+    Hidden,
+}
+
+/// Reads from what unlocks an output what locked it: a public key, a redeem script, a witness script. Taproot's key path shows
+/// neither, nor do bare scripts.
+fn source(input: &TxIn) -> Source {
+    let pushes: Option<Vec<&PushBytes>> = input.script_sig.instructions().map(push).collect();
+    let pushes = pushes.unwrap_or_default();
+    if !input.script_sig.is_empty() {
+        let Some(last) = pushes.last() else { return Source::Hidden };
+        let mut scripts = vec![ScriptBuf::new_p2sh(&ScriptHash::hash(last.as_bytes()))];
+        if input.witness.is_empty() && pushes.len() == 2 && is_key(last.as_bytes()) {
+            scripts.push(ScriptBuf::new_p2pkh(&PubkeyHash::hash(last.as_bytes())));
+        }
+        let bare = input.witness.is_empty() && !is_key(last.as_bytes()) && !is_script(last.as_bytes());
+        return if bare { Source::Hidden } else { Source::Scripts(scripts) };
+    }
+    let witness: Vec<&[u8]> = input.witness.iter().collect();
+    // BIP 341: a last element that begins with 0x50 is an annex, and no part of what unlocks.
+    let annexed = witness.len() > 1 && witness.last().is_some_and(|last| last.first() == Some(&0x50));
+    let stack = if annexed { &witness[..witness.len() - 1] } else { &witness[..] };
+    let Some((last, [.., below])) = stack.split_last() else { return Source::Hidden };
+    let mut scripts = vec![ScriptBuf::new_p2wsh(&WScriptHash::hash(last))];
+    if stack.len() == 2 && is_key(last) {
+        scripts.push(ScriptBuf::new_p2wpkh(&WPubkeyHash::hash(last)));
+    }
+    scripts.extend(taproot_script_path(last, below));
+    Source::Scripts(scripts)
+}
+
+fn push<E>(instruction: Result<Instruction<'_>, E>) -> Option<&PushBytes> {
+    match instruction.ok()? {
+        Instruction::PushBytes(bytes) => Some(bytes),
+        Instruction::Op(_) => Some(PushBytes::empty()),
+    }
+}
+
+fn is_key(bytes: &[u8]) -> bool {
+    matches!((bytes.len(), bytes.first()), (33, Some(2 | 3)) | (65, Some(4)))
+}
+
+/// Whether the last push of an input looks like a redeem script, and not like the signature of a bare one.
+fn is_script(bytes: &[u8]) -> bool {
+    let witness_program = Script::from_bytes(bytes).is_witness_program();
+    let multisig = bytes.last() == Some(&OP_CHECKMULTISIG.to_u8());
+    // DER signatures begin with 0x30, and end with how they sign.
+    witness_program || multisig || bytes.first() != Some(&0x30)
+}
+
+fn taproot_script_path(control: &[u8], script: &[u8]) -> Option<ScriptBuf> {
+    let control = ControlBlock::decode(control).ok()?;
+    let leaf = TapNodeHash::from_script(Script::from_bytes(script), control.leaf_version);
+    let root = control.merkle_branch.iter().fold(leaf, |node, sibling| TapNodeHash::from_node_hashes(node, *sibling));
+    let secp = Secp256k1::verification_only();
+    Some(ScriptBuf::new_p2tr(&secp, control.internal_key, Some(root)))
+}

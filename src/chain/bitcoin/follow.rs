@@ -1,0 +1,359 @@
+//! Following the chain of a bitcoind: the tip is asked for on a poll that always runs, each block is fetched raw and decoded
+//! once, and reported with what it holds of what is watched (research/bitcoin.md §2).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitcoin::{BlockHash, Network, Txid};
+use futures_util::StreamExt;
+use h402_watch_engine::changes::LookUp;
+use h402_watch_engine::id::TxId;
+use h402_watch_engine::input::{Block, Observation, TxFact};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::block::{Cache, Decoded};
+use super::facts::{self, Hit};
+use super::lookup::Searching;
+use super::mempool::Mempool;
+use super::node::Node;
+use super::scan::Scan;
+use super::text::Link;
+use super::wake;
+use crate::chain::mirror::Tip;
+use crate::chain::pool::{Answer, RETRY};
+use crate::chain::walk::{Hold, Step, Walk};
+use crate::chain::{Health, HealthState, Mailbox, Reporter, Settings, Start, Stopping};
+
+/// How often health is reported when nothing changes.
+const HEALTH_PERIOD: Duration = Duration::from_secs(2);
+/// Blocks found by polling, without a hint, after which announcements count as dead.
+const SILENT_BLOCKS: u32 = 3;
+/// How often the nodes are asked what they know of themselves, while no block comes: deadlines wait for that.
+const SYNCED_PERIOD: Duration = Duration::from_secs(30);
+
+/// One network's follower.
+pub(super) struct Follower {
+    pub(super) settings: Settings,
+    pub(super) node: Node,
+    pub(super) walk: Walk<BlockHash>,
+    pub(super) cache: Cache,
+    pub(super) mempool: Mempool,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) reports: Reporter,
+    /// Look-ups that are to be answered.
+    pub(super) look_ups: VecDeque<LookUp>,
+    /// Transactions that left the chain, and are to be located.
+    pub(super) lost: Vec<TxId>,
+    /// Those that search below what is kept.
+    pub(super) scan: Scan,
+    /// The address query that is being answered.
+    pub(super) query: Option<Searching>,
+    /// The lowest block that each node still has, the worst of them; 0 where none is pruned.
+    pub(super) pruned_below: u64,
+    /// Whether transactions and blocks are announced.
+    pub(super) hints_up: bool,
+    /// The endpoint that is asked first.
+    preferred: usize,
+    /// Blocks found by polling since the last one that was announced.
+    silent_blocks: u32,
+    synced_at: Option<Instant>,
+    state: HealthState,
+    reported: Option<(HealthState, Instant)>,
+    behind: bool,
+}
+
+impl Follower {
+    pub(super) fn new(
+        network: Network,
+        settings: Settings,
+        start: &Start,
+        mailbox: Arc<Mailbox>,
+        reports: Reporter,
+    ) -> Self {
+        Self {
+            node: Node::new(network, &settings.endpoints),
+            walk: Walk::new(start, settings.horizon, settings.look_back, settings.quorum),
+            cache: Cache::default(),
+            mempool: Mempool::default(),
+            settings,
+            mailbox,
+            reports,
+            look_ups: VecDeque::new(),
+            lost: Vec::new(),
+            scan: Scan::default(),
+            query: None,
+            pruned_below: 0,
+            hints_up: false,
+            preferred: 0,
+            silent_blocks: 0,
+            synced_at: None,
+            state: HealthState::Syncing,
+            reported: None,
+            behind: false,
+        }
+    }
+
+    /// Follows until shutdown.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) -> Result<(), Stopping> {
+        let urls: Vec<_> = self.settings.endpoints.iter().flat_map(|endpoint| endpoint.zmq_urls.clone()).collect();
+        let mut hints = wake::hints(&urls);
+        let mailbox = Arc::clone(&self.mailbox);
+        let mut next_poll = Instant::now();
+        loop {
+            let (mut poll, mut answer) = (false, false);
+            let more = self.query.is_some() || self.scan.is_under_way();
+            let listen = self.mempool.listens_until().unwrap_or_else(|| next_poll + self.settings.poll_interval);
+            tokio::select! {
+                // Polls come first: a flood of hints must not hold them back.
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                () = tokio::time::sleep_until(next_poll) => poll = true,
+                () = tokio::time::sleep_until(listen) => {}
+                () = mailbox.posted() => answer = true,
+                Some(hint) = hints.next() => {
+                    self.hints_up = hint != wake::Hint::Down;
+                    poll = matches!(hint, wake::Hint::Block | wake::Hint::Gap);
+                    self.silent_blocks = if hint == wake::Hint::Block { 0 } else { self.silent_blocks };
+                    let told = matches!(hint, wake::Hint::Tx(_) | wake::Hint::Removed(_));
+                    self.hear(hint);
+                    if told {
+                        continue;
+                    }
+                }
+                () = std::future::ready(()), if more => answer = true,
+            }
+            let work = self.work(poll, poll || answer);
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                done = work => done?,
+            }
+            if poll {
+                next_poll = Instant::now() + self.pause();
+            }
+        }
+    }
+
+    async fn work(&mut self, poll: bool, answer: bool) -> Result<(), Stopping> {
+        if poll {
+            self.poll().await?;
+        }
+        if answer {
+            self.answer().await?;
+        }
+        // Not before the chain is known as far as it goes: what is in a block has not been lost.
+        if !self.behind {
+            self.watch_mempools().await?;
+        }
+        self.report_health().await
+    }
+
+    /// How long until the tip is asked for again.
+    fn pause(&self) -> Duration {
+        if self.behind {
+            Duration::ZERO
+        } else if self.walk.is_undecided() || !self.look_ups.is_empty() || self.mempool.is_behind() {
+            RETRY.min(self.settings.poll_interval)
+        } else {
+            self.settings.poll_interval
+        }
+    }
+
+    /// Asks for the tip, and follows.
+    async fn poll(&mut self) -> Result<(), Stopping> {
+        self.behind = false;
+        self.scan.wake();
+        // One that is behind, or on a branch that can't be followed, must not hold up the others.
+        for _ in 0..self.node.len() {
+            self.state = self.poll_preferred().await?;
+            if matches!(self.state, HealthState::Following | HealthState::Syncing) {
+                break;
+            }
+            self.preferred = (self.preferred + 1) % self.node.len();
+        }
+        if let HealthState::Halted(why) = &self.state
+            && !matches!(&self.reported, Some((HealthState::Halted(_), _)))
+        {
+            tracing::error!(network = %self.settings.network, why, "network halted");
+        }
+        Ok(())
+    }
+
+    /// Asks the preferred endpoint for the tip, and follows it.
+    async fn poll_preferred(&mut self) -> Result<HealthState, Stopping> {
+        let asked_at = self.settings.clock.now();
+        let (source, best) = match self.node.best(self.preferred).await {
+            Answer::Found(source, best) => (source, best),
+            other => return Ok(HealthState::Degraded(other.why_not("a tip"))),
+        };
+        self.preferred = source;
+        let head = self.walk.mirror.head().copied();
+        if let Some(head) = head.filter(|head| head.hash == best) {
+            self.node.at(source).set_tip(head.block_ref());
+            if self.is_synced().await {
+                self.reports.observe(Observation::Synced { at: asked_at }).await?;
+            }
+            return Ok(if self.behind { HealthState::Syncing } else { HealthState::Following });
+        }
+        let whole = head.is_some() && !self.mailbox.interests().interests.binary.is_empty();
+        let tip = match self.node.tip(source, best, whole).await {
+            Answer::Found(_, (tip, block)) => {
+                if let Some(block) = block {
+                    self.cache.keep(&Arc::new(block));
+                }
+                tip
+            }
+            other => return Ok(HealthState::Degraded(other.why_not("the tip"))),
+        };
+        let before = self.walk.mirror.judge(&tip);
+        Ok(match self.walk.step(&self.node, source, tip, false).await {
+            Step::Same => HealthState::Following,
+            Step::Hold(Hold::Wait(why)) => HealthState::Degraded(why),
+            Step::Hold(Hold::Halt(why)) => HealthState::Halted(why),
+            Step::Take { blocks, tip, .. } => match self.take(blocks).await? {
+                Ok(last) => {
+                    if before == Tip::Beyond {
+                        // What left the chain may be in the mempools again, or have been excluded for good.
+                        self.mempool.doubt();
+                    }
+                    self.behind = last < tip;
+                    if self.behind { HealthState::Syncing } else { HealthState::Following }
+                }
+                Err(why) => HealthState::Degraded(why),
+            },
+        })
+    }
+
+    /// Whether nothing is known to any endpoint that the engine was not told of. Deadlines are decided on this word, so all
+    /// are asked, if only now and then; while the chain grows, its blocks decide.
+    async fn is_synced(&mut self) -> bool {
+        let period = SYNCED_PERIOD.min(2 * self.settings.block_time);
+        if self.synced_at.is_some_and(|at| at.elapsed() < period) {
+            return false;
+        }
+        self.synced_at = Some(Instant::now());
+        let Some(head) = self.walk.mirror.head().copied() else { return false };
+        let mut pruned_below = 0;
+        for index in 0..self.node.len() {
+            if !self.node.is_usable(index).await {
+                continue;
+            }
+            let Ok(info) = self.node.info(index).await else { continue };
+            pruned_below = pruned_below.max(info.pruneheight.unwrap_or(0));
+            // One that knows of headers above has blocks to come.
+            if info.initialblockdownload || info.headers > info.blocks {
+                return false;
+            }
+            if info.blocks > head.height && info.bestblockhash != head.hash {
+                let name = self.node.at(index).name();
+                tracing::info!(network = %self.settings.network, endpoint = name, "asking another endpoint first");
+                self.preferred = index;
+                self.behind = true;
+                return false;
+            }
+        }
+        self.pruned_below = pruned_below;
+        true
+    }
+
+    /// Reports linked blocks with what they hold, as far as that can be had. The height of the last, or why there is none.
+    async fn take(&mut self, links: Vec<Link>) -> Result<Result<u64, String>, Stopping> {
+        let (mut report, mut failed) = (Vec::with_capacity(links.len()), None);
+        for link in links {
+            match self.facts_at(&link).await {
+                Ok(facts) => report.push((link, facts)),
+                Err(why) => {
+                    failed = Some(why);
+                    break;
+                }
+            }
+        }
+        let Some(last) = report.last().map(|(link, _)| link.height) else {
+            return Ok(Err(failed.unwrap_or_else(|| "no block".into())));
+        };
+        let links: Vec<_> = report.iter().map(|(link, _)| *link).collect();
+        let blocks = report.into_iter().map(|(link, facts)| Block { header: link.header(), facts }).collect();
+        self.reports.observe(Observation::Blocks(blocks)).await?;
+        self.walk.mirror.extend(&links);
+        self.silent_blocks += 1;
+        self.hints_up &= self.silent_blocks <= SILENT_BLOCKS;
+        for link in links {
+            if let Some(block) = self.cache.get(link.hash) {
+                self.mempool.leave_for(&block);
+            }
+        }
+        Ok(failed.map_or(Ok(last), Err))
+    }
+
+    /// What a block holds of what is watched. It is fetched only if something is.
+    async fn facts_at(&mut self, link: &Link) -> Result<Vec<TxFact>, String> {
+        if self.mailbox.interests().interests.binary.is_empty() {
+            return Ok(Vec::new());
+        }
+        let block = self.block_of(link).await?;
+        let hits = self.hits(&block);
+        Ok(self.facts_of(&block, hits).await)
+    }
+
+    /// A block, fetched unless it is kept.
+    pub(super) async fn block_of(&mut self, link: &Link) -> Result<Arc<Decoded>, String> {
+        if let Some(kept) = self.cache.get(link.hash) {
+            return Ok(kept);
+        }
+        let block = Arc::new(self.node.whole(link).await.found("a block of its chain")?);
+        self.cache.keep(&block);
+        Ok(block)
+    }
+
+    /// Which transactions of a block concern somebody.
+    pub(super) fn hits(&self, block: &Decoded) -> Vec<(usize, Hit)> {
+        let wants = self.mailbox.interests();
+        let mut key = Vec::new();
+        let txs = block.txids.iter().zip(&block.block.txdata).enumerate();
+        txs.filter_map(|(i, (txid, tx))| Some((i, facts::hit(&wants.interests, txid, tx, &mut key)?))).collect()
+    }
+
+    /// The facts about transactions of a block, in its order. What inputs don't show is asked for, in one request for all.
+    pub(super) async fn facts_of(&self, block: &Decoded, hits: Vec<(usize, Hit)>) -> Vec<TxFact> {
+        let hidden: Vec<(Txid, Vec<usize>)> = {
+            let wants = self.mailbox.interests();
+            let of = |(i, hit): &(usize, Hit)| {
+                (block.txids[*i], facts::hidden_inputs(&wants.interests, &block.block.txdata[*i], *hit))
+            };
+            hits.iter().map(of).filter(|(_, inputs)| !inputs.is_empty()).collect()
+        };
+        let spent =
+            if hidden.is_empty() { Vec::new() } else { self.node.spent_in_block(&hidden, block.link.hash).await };
+        let known = |txid: &Txid| {
+            let place = hidden.iter().position(|(other, _)| other == txid);
+            place.and_then(|place| spent.get(place)).map_or(&[][..], Vec::as_slice)
+        };
+        let wants = self.mailbox.interests();
+        let fact = |(i, _): (usize, Hit)| {
+            let (txid, tx) = (&block.txids[i], &block.block.txdata[i]);
+            let place = facts::in_block(&block.link);
+            facts::fact((txid, tx), place, &wants.interests, self.node.network(), known(txid))
+        };
+        hits.into_iter().map(fact).collect()
+    }
+
+    async fn report_health(&mut self) -> Result<(), Stopping> {
+        let due =
+            self.reported.as_ref().is_none_or(|(state, at)| *state != self.state || at.elapsed() >= HEALTH_PERIOD);
+        if !due {
+            return Ok(());
+        }
+        self.reported = Some((self.state.clone(), Instant::now()));
+        let tips = (0..self.node.len()).filter_map(|index| self.node.at(index).tip());
+        let health = Health {
+            state: self.state.clone(),
+            tip: tips.max_by_key(|tip| tip.height),
+            endpoints: self.node.health(),
+            search: self.scan.progress(),
+            searched_from: self.pruned_below,
+        };
+        self.reports.health(health).await
+    }
+}

@@ -1,0 +1,346 @@
+//! Questions about what the chain and the mempools hold already: for a watch that was just made, for a transaction that left
+//! the chain, for an address that somebody asks about.
+//!
+//! A look-up is answered under the mirror's head. What lies in blocks up to there is found here; what comes after is matched
+//! when its block joins, because the interest was opened before the look-up. bitcoind finds a mined transaction without an
+//! index of transactions only while one of its outputs is unspent; otherwise the blocks from the named height on are searched
+//! ([`super::scan`]).
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use bitcoin::{ScriptBuf, Txid};
+use h402_watch_engine::changes::LookUp;
+use h402_watch_engine::id::Address;
+use h402_watch_engine::input::{Observation, TxFact};
+use h402_watch_engine::request::Subject;
+
+use super::block::short;
+use super::facts::Hit;
+use super::follow::Follower;
+use super::text::{self, Link};
+use crate::chain::endpoint::BATCH_MAX;
+use crate::chain::pool::Answer;
+use crate::chain::walk::Chain as _;
+use crate::chain::{AddressQuery, AddressReport, Received, Stopping};
+
+/// Look-ups that are answered together.
+const LOOK_UPS_MAX: usize = 1000;
+/// Blocks that a look-up may search at once; more of them are searched in pieces.
+const BLOCKS_AT_ONCE: usize = 12;
+/// Blocks that are searched for an address query between two looks at the chain.
+const QUERY_BLOCKS_AT_ONCE: usize = 4;
+/// Blocks that one query searches at most, the newest ones.
+const QUERY_BLOCKS_MAX: usize = 1024;
+/// Transfers after which a query stops at the end of a block.
+const QUERY_TRANSFERS_MAX: usize = 5000;
+
+/// An address query that is being answered.
+pub(super) struct Searching {
+    query: AddressQuery,
+    script: ScriptBuf,
+    head: Link,
+    /// What is still to be searched, the newest first.
+    links: VecDeque<Link>,
+    searched_from: Link,
+    transfers: Vec<Received>,
+}
+
+impl Follower {
+    /// Answers what was asked since the last time, as far as it can be told now.
+    pub(super) async fn answer(&mut self) -> Result<(), Stopping> {
+        if self.walk.mirror.head().is_none() {
+            return Ok(());
+        }
+        let room = LOOK_UPS_MAX.saturating_sub(self.look_ups.len());
+        self.look_ups.extend(self.mailbox.take_look_ups(room));
+        let look_ups: Vec<_> = self.look_ups.drain(..).collect();
+        let (far, near): (Vec<_>, Vec<_>) = look_ups.into_iter().partition(|look_up| self.is_far(look_up));
+        self.scan.add(far);
+        let unanswered = self.answer_now(near, None).await?;
+        self.look_ups.extend(unanswered);
+        self.go_on_with_scan().await?;
+        let orphans = self.mailbox.take_locates(BATCH_MAX);
+        self.locate(orphans).await?;
+        self.go_on_with_query().await;
+        Ok(())
+    }
+
+    /// The blocks of the mirror that a look-up has to search.
+    fn links_of(&self, look_up: &LookUp) -> impl Iterator<Item = &Link> {
+        let (from, since) = (look_up.from_height, look_up.since);
+        self.walk.mirror.iter().filter(move |link| match from {
+            Some(from) => link.height >= from,
+            None => since.is_some_and(|since| link.timestamp() >= since),
+        })
+    }
+
+    /// Whether a look-up has to search more blocks than at once.
+    fn is_far(&self, look_up: &LookUp) -> bool {
+        let bottom = self.walk.mirror.bottom().map_or(0, |bottom| bottom.height);
+        look_up.from_height.is_some_and(|from| from < bottom) || self.links_of(look_up).count() > BLOCKS_AT_ONCE
+    }
+
+    /// Answers look-ups, with what a search of the blocks has found for them already. Gives those back that can't be answered
+    /// now.
+    pub(super) async fn answer_now(
+        &mut self,
+        look_ups: Vec<LookUp>,
+        searched: Option<&[TxFact]>,
+    ) -> Result<Vec<LookUp>, Stopping> {
+        let watched = |look_up: &LookUp| match &look_up.subject {
+            Subject::Transaction { tx } => text::parse_txid(tx.as_str()),
+            _ => None,
+        };
+        let txids: Vec<_> = look_ups.iter().filter_map(watched).collect();
+        let pay_to: Vec<_> = look_ups.iter().filter(|it| watched(it).is_none()).flat_map(recipients).cloned().collect();
+        let found = async {
+            let txs = self.transactions_of(&txids).await?;
+            let pending = self.pending_to(&pay_to).await?;
+            let blocks = match searched {
+                Some(searched) => searched.to_vec(),
+                None => self.blocks_of(&look_ups).await?,
+            };
+            Ok::<_, String>((txs, pending, blocks))
+        };
+        let (txs, pending, blocks) = match found.await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::debug!(network = %self.settings.network, error, "look-ups wait");
+                return Ok(look_ups);
+            }
+        };
+        let Some(under) = self.walk.mirror.head().map(Link::block_ref) else { return Ok(look_ups) };
+        for look_up in look_ups {
+            let mut facts: BTreeMap<_, TxFact> = BTreeMap::new();
+            let concerns = |fact: &&TxFact| match &look_up.subject {
+                Subject::Transaction { tx } => fact.tx == *tx,
+                _ => fact.transfers.iter().any(|moved| recipients(&look_up).any(|address| moved.to == *address)),
+            };
+            let named = watched(&look_up).and_then(|txid| txs.get(&txid));
+            // The later ones know better: what was pending when it was asked may be in a block.
+            let all = pending.iter().chain(&blocks).chain(named).filter(concerns);
+            facts.extend(all.map(|fact| (fact.tx.clone(), fact.clone())));
+            let facts = facts.into_values().collect();
+            let watch = look_up.watch;
+            self.reports.observe(Observation::LookedUp { watch, under: under.clone(), facts }).await?;
+        }
+        Ok(Vec::new())
+    }
+
+    /// The facts about transactions, those that can be found without a search.
+    async fn transactions_of(&mut self, txids: &[Txid]) -> Result<HashMap<Txid, TxFact>, String> {
+        let mut found = HashMap::new();
+        for batch in txids.chunks(BATCH_MAX) {
+            let (present, sure) = self.presence(batch).await.ok_or("no endpoint answers")?;
+            if !sure {
+                return Err("no endpoint is at our head".into());
+            }
+            let in_mempool: Vec<_> =
+                batch.iter().zip(&present).filter_map(|(txid, at)| Some((*txid, (*at)?))).collect();
+            found.extend(self.pending_facts(&in_mempool, true).await?);
+            for txid in batch {
+                if !found.contains_key(txid)
+                    && let Some(fact) = self.mined(txid).await?
+                {
+                    found.insert(*txid, fact);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The fact about a transaction in a block, as far as the node tells which.
+    async fn mined(&mut self, txid: &Txid) -> Result<Option<TxFact>, String> {
+        let kept = self.cache.holding(txid).find(|block| self.walk.mirror.holds(block.link.height, block.link.hash));
+        let block = match kept.cloned() {
+            Some(block) => block,
+            None => {
+                let hash = match self.node.block_of(txid).await {
+                    Answer::Found(_, hash) => hash,
+                    Answer::Absent => return Ok(None),
+                    Answer::Failed(error) => return Err(error),
+                };
+                // A proof names blocks that have left the chain, too: then this finds none.
+                let link = match self.node.block(hash).await {
+                    Answer::Found(_, link) => link,
+                    Answer::Absent => return Ok(None),
+                    Answer::Failed(error) => return Err(error),
+                };
+                if !self.is_ours(&link).await? {
+                    return Ok(None);
+                }
+                self.block_of(&link).await?
+            }
+        };
+        let Some(place) = block.txids.iter().position(|other| other == txid) else {
+            return Err("a transaction that is not in its block".into());
+        };
+        Ok(self.facts_of(&block, vec![(place, Hit::Whole)]).await.pop())
+    }
+
+    /// Whether a block is in our chain. One above the head is not yet: it is matched when it joins.
+    async fn is_ours(&self, link: &Link) -> Result<bool, String> {
+        let (Some(bottom), Some(head)) = (self.walk.mirror.bottom(), self.walk.mirror.head()) else {
+            return Ok(false);
+        };
+        if link.height > head.height {
+            return Ok(false);
+        }
+        if link.height >= bottom.height {
+            let ours = self.walk.mirror.holds(link.height, link.hash);
+            return if ours { Ok(true) } else { Err("in a block of another branch".into()) };
+        }
+        let quorum = self.settings.quorum;
+        Ok(quorum < 2 || self.node.agreed_prefix(None, &[*link], quorum).await == 1)
+    }
+
+    /// The facts about transactions that mempools hold.
+    async fn pending_facts(&mut self, present: &[(Txid, usize)], named: bool) -> Result<HashMap<Txid, TxFact>, String> {
+        let mut facts = HashMap::new();
+        for index in 0..self.node.len() {
+            let here: Vec<_> = present.iter().filter(|(_, at)| *at == index).map(|(txid, _)| *txid).collect();
+            if here.is_empty() {
+                continue;
+            }
+            let txs = self.node.transactions(index, &here).await.map_err(|error| error.to_string())?;
+            for (txid, tx) in here.into_iter().zip(txs) {
+                let Some(tx) = tx else { continue };
+                if let Some(fact) = self.pending(&txid, &tx, named).await {
+                    self.mempool.note_seen(txid, &tx);
+                    facts.insert(txid, fact);
+                }
+            }
+        }
+        Ok(facts)
+    }
+
+    /// The facts about pending transactions that pay one of these addresses.
+    async fn pending_to(&mut self, pay_to: &[Address]) -> Result<Vec<TxFact>, String> {
+        let shorts = self.shorts(pay_to.iter());
+        let txids = self.mempool.paying(&shorts);
+        let mut facts = Vec::new();
+        for batch in txids.chunks(BATCH_MAX) {
+            let (present, _) = self.presence(batch).await.ok_or("no endpoint answers")?;
+            let present: Vec<_> = batch.iter().zip(present).filter_map(|(txid, at)| Some((*txid, at?))).collect();
+            facts.extend(self.pending_facts(&present, false).await?.into_values());
+        }
+        Ok(facts)
+    }
+
+    fn shorts<'a>(&self, pay_to: impl Iterator<Item = &'a Address>) -> Vec<u64> {
+        let network = self.node.network();
+        let scripts = pay_to.filter_map(|address| text::parse_address(address.as_str(), network).ok());
+        scripts.map(|script| short(script.as_bytes())).collect()
+    }
+
+    /// What the blocks hold that look-ups have to search, each block fetched once for all.
+    async fn blocks_of(&mut self, look_ups: &[LookUp]) -> Result<Vec<TxFact>, String> {
+        let mut links: BTreeMap<u64, Link> = BTreeMap::new();
+        for look_up in look_ups {
+            links.extend(self.links_of(look_up).map(|link| (link.height, *link)));
+        }
+        let mut facts = Vec::new();
+        for link in links.into_values() {
+            let block = self.block_of(&link).await?;
+            facts.extend(self.facts_of(&block, self.hits(&block)).await);
+        }
+        Ok(facts)
+    }
+
+    /// Where transactions went that left the chain.
+    async fn locate(&mut self, mut orphans: Vec<h402_watch_engine::id::TxId>) -> Result<(), Stopping> {
+        orphans.append(&mut self.lost);
+        let txids: Vec<_> = orphans.iter().filter_map(|tx| text::parse_txid(tx.as_str())).collect();
+        let Some(under) = self.walk.mirror.head().map(Link::block_ref) else { return Ok(()) };
+        if txids.is_empty() {
+            return Ok(());
+        }
+        let Some((present, sure)) = self.presence(&txids).await else {
+            self.lost = orphans;
+            return Ok(());
+        };
+        let here: Vec<_> = txids.iter().zip(&present).filter_map(|(txid, at)| Some((*txid, (*at)?))).collect();
+        let Ok(facts) = self.pending_facts(&here, true).await else {
+            self.lost = orphans;
+            return Ok(());
+        };
+        for (txid, tx) in txids.into_iter().zip(orphans) {
+            match facts.get(&txid) {
+                Some(fact) => self.reports.observe(Observation::Seen(fact.clone())).await?,
+                // Asked while the chain moved: it may be in a block that was not told yet.
+                None if !sure => self.lost.push(tx),
+                None => self.reports.observe(Observation::Missing { tx, under: under.clone() }).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers the address query that waits longest, a few blocks at a time, from the newest down.
+    async fn go_on_with_query(&mut self) {
+        let Some(mut asked) = self.query.take().or_else(|| self.next_query()) else { return };
+        for _ in 0..QUERY_BLOCKS_AT_ONCE {
+            let room = asked.transfers.len() < QUERY_TRANSFERS_MAX;
+            let Some(link) = asked.links.pop_front().filter(|_| room) else {
+                let (head, searched_from) = (asked.head.block_ref(), asked.searched_from.block_ref());
+                let transfers = asked.transfers.into_iter().rev().collect();
+                // The caller may have gone away.
+                let _ = asked.query.reply.send(Ok(AddressReport { head, searched_from, transfers }));
+                return;
+            };
+            asked.searched_from = link;
+            if !self.cache.may_pay(link.hash, &[short(asked.script.as_bytes())]) {
+                continue;
+            }
+            match self.received_in(&link, &asked).await {
+                Ok(received) => asked.transfers.extend(received.into_iter().rev()),
+                Err(error) => {
+                    let _ = asked.query.reply.send(Err(error));
+                    return;
+                }
+            }
+        }
+        if !asked.query.reply.is_closed() {
+            self.query = Some(asked);
+        }
+    }
+
+    fn next_query(&mut self) -> Option<Searching> {
+        let query = self.mailbox.take_queries(1).pop()?;
+        let head = self.walk.mirror.head().copied()?;
+        let script = text::parse_address(query.address.as_str(), self.node.network()).ok()?;
+        let since = query.since.unwrap_or_default();
+        let links = self.walk.mirror.iter().rev().take(QUERY_BLOCKS_MAX);
+        let links = links.filter(|link| link.timestamp() >= since).copied().collect();
+        Some(Searching { query, script, head, links, searched_from: head, transfers: Vec::new() })
+    }
+
+    async fn received_in(&mut self, link: &Link, asked: &Searching) -> Result<Vec<Received>, String> {
+        let block = self.block_of(link).await?;
+        let pays = |tx: &bitcoin::Transaction| tx.output.iter().any(|output| output.script_pubkey == asked.script);
+        let hits = block.block.txdata.iter().enumerate().filter(|(_, tx)| pays(tx));
+        let hits = hits.map(|(place, _)| (place, Hit::Whole)).collect();
+        let mut received = Vec::new();
+        for fact in self.facts_of(&block, hits).await {
+            let own = |fact: &TxFact| fact.funded_by.contains(&asked.query.address);
+            let matching = fact.transfers.iter().filter(|moved| moved.to == asked.query.address && !own(&fact));
+            received.extend(matching.filter(|moved| !moved.amount.is_zero()).map(|moved| Received {
+                tx: fact.tx.clone(),
+                block: link.block_ref(),
+                time: link.timestamp(),
+                transfer: moved.clone(),
+                verification: fact.verification.clone(),
+            }));
+        }
+        Ok(received)
+    }
+}
+
+/// Whom a look-up is about.
+pub(super) fn recipients(look_up: &LookUp) -> impl Iterator<Item = &Address> {
+    std::iter::once(&look_up.pay_to)
+}
+
+/// Whether a transaction of a block pays one of these scripts.
+pub(super) fn pays(tx: &bitcoin::Transaction, scripts: &[ScriptBuf]) -> bool {
+    tx.output.iter().any(|output| scripts.contains(&output.script_pubkey))
+}

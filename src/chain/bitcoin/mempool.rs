@@ -1,0 +1,345 @@
+//! The nodes' mempools: what enters them and concerns somebody is reported, and what leaves them other than into a block.
+//!
+//! The mempools are compared whole now and then, at each poll where nothing announces transactions; the body of a transaction
+//! is fetched once. What a notification brings is believed when a mempool is found to hold it: bitcoind announces the
+//! transactions of a block, and of one that leaves the chain, in the same words (research/bitcoin.md §2.2).
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
+use h402_watch_engine::input::{Observation, Place, TxFact};
+use tokio::time::Instant;
+
+use super::block::{Decoded, short};
+use super::facts::{self, Hit};
+use super::follow::Follower;
+use super::text;
+use super::wake::Hint;
+use crate::chain::Stopping;
+use crate::chain::endpoint::BATCH_MAX;
+
+/// How often the mempools are compared while their transactions are announced.
+const COMPARE_PERIOD: Duration = Duration::from_secs(60);
+/// How long announced transactions are collected: those of a block are announced before it is.
+const LISTEN: Duration = Duration::from_millis(150);
+/// Transactions whose outputs are remembered; of further ones a watch that is made later learns from their block.
+const KNOWN_MAX: usize = 2_000_000;
+/// Announced transactions that wait to be checked; when more come, the mempools are compared instead.
+const HEARD_MAX: usize = 10_000;
+/// Transactions that are fetched between two looks at the chain.
+const EXAMINED_AT_ONCE: usize = 10 * BATCH_MAX;
+
+/// What is known of the mempools.
+#[derive(Default)]
+pub struct Mempool {
+    /// What was examined, and what its outputs pay to, in short.
+    known: HashMap<Txid, Box<[u64]>>,
+    by_output: HashMap<u64, Vec<Txid>>,
+    /// What is still to be examined, and the endpoint that has it.
+    backlog: Vec<(Txid, usize)>,
+    /// What was reported, and what it uses up.
+    seen: HashMap<Txid, Vec<OutPoint>>,
+    spent: HashMap<OutPoint, Txid>,
+    /// What was announced and concerns somebody, since when.
+    heard: HashMap<Txid, Transaction>,
+    heard_since: Option<Instant>,
+    /// What may have left.
+    doubtful: HashSet<Txid>,
+    compared_at: Option<Instant>,
+    gap: bool,
+}
+
+impl Mempool {
+    /// Whether there is more to do at once.
+    pub fn is_behind(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// When announced transactions have to be checked.
+    pub fn listens_until(&self) -> Option<Instant> {
+        self.heard_since.map(|since| since + LISTEN)
+    }
+
+    /// Something may have been missed: the mempools have to be compared.
+    pub fn doubt(&mut self) {
+        self.gap = true;
+    }
+
+    /// Whether a transaction was reported, and is in a mempool still as far as is known.
+    pub fn has_seen(&self, txid: &Txid) -> bool {
+        self.seen.contains_key(txid)
+    }
+
+    /// The transactions that may pay one of these scripts.
+    pub fn paying(&self, scripts: &[u64]) -> Vec<Txid> {
+        let mut all: Vec<_> =
+            scripts.iter().filter_map(|script| self.by_output.get(script)).flatten().copied().collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    fn remember(&mut self, txid: Txid, tx: &Transaction) {
+        if self.known.len() >= KNOWN_MAX || self.known.contains_key(&txid) {
+            return;
+        }
+        let mut outputs: Vec<_> = tx.output.iter().map(|output| short(output.script_pubkey.as_bytes())).collect();
+        outputs.sort_unstable();
+        outputs.dedup();
+        for output in &outputs {
+            self.by_output.entry(*output).or_default().push(txid);
+        }
+        self.known.insert(txid, outputs.into());
+    }
+
+    fn forget(&mut self, txid: &Txid) {
+        for output in self.known.remove(txid).unwrap_or_default() {
+            if let Some(all) = self.by_output.get_mut(&output) {
+                all.retain(|other| other != txid);
+                if all.is_empty() {
+                    self.by_output.remove(&output);
+                }
+            }
+        }
+        self.heard.remove(txid);
+    }
+
+    pub fn note_seen(&mut self, txid: Txid, tx: &Transaction) {
+        let outpoints: Vec<_> = facts::outpoints(tx).copied().collect();
+        self.spent.extend(outpoints.iter().map(|outpoint| (*outpoint, txid)));
+        self.seen.insert(txid, outpoints);
+    }
+
+    fn unsee(&mut self, txid: &Txid) {
+        for outpoint in self.seen.remove(txid).unwrap_or_default() {
+            if self.spent.get(&outpoint) == Some(txid) {
+                self.spent.remove(&outpoint);
+            }
+        }
+        self.doubtful.remove(txid);
+    }
+
+    /// What was seen and uses what this transaction uses.
+    fn conflicts(&self, txid: &Txid, tx: &Transaction) -> Vec<Txid> {
+        if self.spent.is_empty() {
+            return Vec::new();
+        }
+        let used = tx.input.iter().filter_map(|input| self.spent.get(&input.previous_output));
+        used.filter(|other| *other != txid).copied().collect()
+    }
+
+    /// A block joined the chain: its transactions are in no mempool any more, nor is what they exclude.
+    pub fn leave_for(&mut self, block: &Decoded) {
+        for (txid, tx) in block.txids.iter().zip(&block.block.txdata) {
+            let excluded = self.conflicts(txid, tx);
+            self.doubtful.extend(excluded);
+            self.unsee(txid);
+            self.forget(txid);
+        }
+    }
+}
+
+impl Follower {
+    /// Takes in what was announced.
+    pub(super) fn hear(&mut self, hint: Hint) {
+        match hint {
+            Hint::Gap => self.mempool.doubt(),
+            Hint::Block | Hint::Down => {}
+            Hint::Removed(txid) => {
+                self.mempool.forget(&txid);
+                if self.mempool.has_seen(&txid) {
+                    self.mempool.doubtful.insert(txid);
+                    self.mempool.heard_since.get_or_insert_with(Instant::now);
+                }
+            }
+            Hint::Tx(tx) => {
+                let txid = tx.compute_txid();
+                if self.mempool.known.contains_key(&txid) {
+                    return;
+                }
+                let hit = facts::hit(&self.mailbox.interests().interests, &txid, &tx, &mut Vec::new());
+                if hit.is_none() && self.mempool.conflicts(&txid, &tx).is_empty() {
+                    self.mempool.remember(txid, &tx);
+                } else if self.mempool.heard.len() < HEARD_MAX {
+                    self.mempool.heard.insert(txid, *tx);
+                    self.mempool.heard_since.get_or_insert_with(Instant::now);
+                } else {
+                    self.mempool.doubt();
+                }
+            }
+        }
+    }
+
+    /// Compares, examines and checks, as far as it is time to.
+    pub(super) async fn watch_mempools(&mut self) -> Result<(), Stopping> {
+        if self.walk.mirror.head().is_none() {
+            return Ok(());
+        }
+        let period = if self.hints_up { COMPARE_PERIOD } else { Duration::ZERO };
+        let due = self.mempool.compared_at.is_none_or(|at| at.elapsed() >= period);
+        if due || self.mempool.gap {
+            self.compare().await?;
+        }
+        self.examine().await?;
+        self.check_heard().await?;
+        self.check_doubtful().await
+    }
+
+    /// Compares the mempools with what is known of them.
+    async fn compare(&mut self) -> Result<(), Stopping> {
+        let Some(head) = self.walk.mirror.head().copied() else { return Ok(()) };
+        let mut held: HashMap<Txid, usize> = HashMap::new();
+        let (mut asked, mut settled) = (0, true);
+        for index in 0..self.node.len() {
+            if !self.node.is_usable(index).await {
+                continue;
+            }
+            match self.node.mempool(index, head.hash).await {
+                Ok(listing) => {
+                    asked += 1;
+                    settled &= listing.settled;
+                    held.extend(listing.txids.into_iter().map(|txid| (txid, index)));
+                }
+                Err(_) => settled = false,
+            }
+        }
+        if asked == 0 {
+            return Ok(());
+        }
+        self.mempool.compared_at = Some(Instant::now());
+        self.mempool.gap = !settled;
+        let gone: Vec<_> = self.mempool.known.keys().filter(|txid| !held.contains_key(*txid)).copied().collect();
+        for txid in gone {
+            self.mempool.forget(&txid);
+        }
+        let lost: Vec<_> = self.mempool.seen.keys().filter(|txid| !held.contains_key(*txid)).copied().collect();
+        self.mempool.doubtful.extend(lost);
+        self.mempool.backlog.retain(|(txid, _)| held.contains_key(txid));
+        let waiting: HashSet<_> = self.mempool.backlog.iter().map(|(txid, _)| *txid).collect();
+        let known = &self.mempool.known;
+        let full = known.len() >= KNOWN_MAX;
+        // The newest come first: they are at the end.
+        let fresh = held.into_iter().filter(|(txid, _)| !known.contains_key(txid) && !waiting.contains(txid) && !full);
+        self.mempool.backlog.extend(fresh);
+        Ok(())
+    }
+
+    /// Fetches transactions that are not known yet, a bounded number.
+    async fn examine(&mut self) -> Result<(), Stopping> {
+        let from = self.mempool.backlog.len().saturating_sub(EXAMINED_AT_ONCE);
+        let mut by_endpoint: HashMap<usize, Vec<Txid>> = HashMap::new();
+        for (txid, index) in self.mempool.backlog.drain(from..) {
+            by_endpoint.entry(index).or_default().push(txid);
+        }
+        for (index, txids) in by_endpoint {
+            let Ok(txs) = self.node.transactions(index, &txids).await else {
+                self.mempool.gap = true;
+                continue;
+            };
+            let found: Vec<_> = txids.into_iter().zip(txs).filter_map(|(txid, tx)| Some((txid, tx?))).collect();
+            self.enter(found).await?;
+        }
+        Ok(())
+    }
+
+    /// Checks whether what was announced is in a mempool.
+    async fn check_heard(&mut self) -> Result<(), Stopping> {
+        if self.mempool.listens_until().is_none_or(|until| until > Instant::now()) {
+            return Ok(());
+        }
+        self.mempool.heard_since = None;
+        let heard: Vec<_> = self.mempool.heard.drain().collect();
+        if heard.is_empty() {
+            return Ok(());
+        }
+        let txids: Vec<_> = heard.iter().map(|(txid, _)| *txid).collect();
+        let Some((present, _)) = self.presence(&txids).await else {
+            self.mempool.doubt();
+            return Ok(());
+        };
+        let found = heard.into_iter().zip(present).filter(|(_, present)| present.is_some());
+        self.enter(found.map(|(heard, _)| heard).collect()).await
+    }
+
+    /// Transactions that a mempool holds: what concerns somebody is reported.
+    async fn enter(&mut self, found: Vec<(Txid, Transaction)>) -> Result<(), Stopping> {
+        for (txid, tx) in found {
+            let conflicts = self.mempool.conflicts(&txid, &tx);
+            self.mempool.remember(txid, &tx);
+            if let Some(fact) = self.pending(&txid, &tx, false).await {
+                self.mempool.note_seen(txid, &tx);
+                self.reports.observe(Observation::Seen(fact)).await?;
+            }
+            self.mempool.doubtful.extend(conflicts);
+        }
+        Ok(())
+    }
+
+    /// The fact about a transaction in a mempool, if it concerns somebody, or is asked for (`named`).
+    pub(super) async fn pending(&self, txid: &Txid, tx: &Transaction, named: bool) -> Option<TxFact> {
+        let hidden: Vec<_> = {
+            let wants = self.mailbox.interests();
+            let hit = facts::hit(&wants.interests, txid, tx, &mut Vec::new());
+            let hit = hit.or(named.then_some(Hit::Whole))?;
+            let hidden = facts::hidden_inputs(&wants.interests, tx, hit).into_iter();
+            hidden.map(|index| tx.input[index].previous_output).collect()
+        };
+        let known: Vec<ScriptBuf> =
+            if hidden.is_empty() { Vec::new() } else { self.node.spent_in_mempool(&hidden).await };
+        let wants = self.mailbox.interests();
+        Some(facts::fact((txid, tx), Place::Mempool, &wants.interests, self.node.network(), &known))
+    }
+
+    /// Reports what is in no mempool any more, and in no block.
+    async fn check_doubtful(&mut self) -> Result<(), Stopping> {
+        let doubtful: Vec<_> =
+            self.mempool.doubtful.drain().filter(|txid| self.mempool.seen.contains_key(txid)).collect();
+        let Some(under) = self.walk.mirror.head().map(text::Link::block_ref) else { return Ok(()) };
+        if doubtful.is_empty() {
+            return Ok(());
+        }
+        let Some((present, sure)) = self.presence(&doubtful).await else {
+            self.mempool.doubtful.extend(doubtful);
+            return Ok(());
+        };
+        for (txid, present) in doubtful.into_iter().zip(present) {
+            match present {
+                Some(_) => {}
+                // Asked while the chain moved: it may be in a block that was not told yet.
+                None if !sure => {
+                    self.mempool.doubtful.insert(txid);
+                }
+                None => {
+                    self.mempool.unsee(&txid);
+                    self.mempool.forget(&txid);
+                    let missing = Observation::Missing { tx: text::tx(txid), under: under.clone() };
+                    self.reports.observe(missing).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Which endpoint's mempool holds each of these transactions; and whether absence is sure: each endpoint that answered was
+    /// at our head. `None` if none answered.
+    pub(super) async fn presence(&self, txids: &[Txid]) -> Option<(Vec<Option<usize>>, bool)> {
+        let head = self.walk.mirror.head()?.hash;
+        let mut present = vec![None; txids.len()];
+        let (mut answered, mut sure) = (false, true);
+        for index in 0..self.node.len() {
+            if !self.node.is_usable(index).await {
+                continue;
+            }
+            let Ok((has, settled)) = self.node.in_mempool(index, txids, head).await else { continue };
+            answered = true;
+            sure &= settled;
+            for (slot, has) in present.iter_mut().zip(has) {
+                if slot.is_none() && has {
+                    *slot = Some(index);
+                }
+            }
+        }
+        answered.then_some((present, sure))
+    }
+}

@@ -1,0 +1,411 @@
+//! What bitcoind is asked over JSON-RPC, and how its answers are read. Only the fields that are used are looked at: they
+//! change from version to version (research/bitcoin.md §4). Amounts are read from raw transactions, never from JSON.
+
+use std::ops::Deref;
+
+use bitcoin::consensus::encode::deserialize_hex;
+use bitcoin::{BlockHash, Network, OutPoint, ScriptBuf, Transaction, Txid};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::block::{self, Decoded};
+use super::text::{self, Link};
+use crate::chain::EndpointSettings;
+use crate::chain::endpoint::{Call, CallError, Endpoint};
+use crate::chain::pool::{Answer, Answers, Endpoints, Identity, blame};
+use crate::chain::walk::Chain;
+
+/// Methods that can be done without: not every node has an index of block filters.
+const OPTIONAL: [&str; 1] = ["scanblocks"];
+/// The largest height that is believed.
+const HEIGHT_MAX: u64 = 1 << 32;
+
+/// bitcoind's answer to `getblockheader`.
+#[derive(Debug, Deserialize)]
+struct RpcHeader {
+    hash: BlockHash,
+    height: u64,
+    /// −1: not in the node's chain.
+    confirmations: i64,
+    previousblockhash: Option<BlockHash>,
+    time: u64,
+}
+
+impl RpcHeader {
+    fn link(&self) -> Link {
+        let parent = self.previousblockhash.unwrap_or_else(no_block);
+        Link { height: self.height, hash: self.hash, parent, time: self.time }
+    }
+}
+
+fn no_block() -> BlockHash {
+    use bitcoin::hashes::Hash as _;
+    BlockHash::all_zeros()
+}
+
+/// bitcoind's answer to `getblockchaininfo`.
+#[derive(Debug, Deserialize)]
+pub struct ChainInfo {
+    pub blocks: u64,
+    pub headers: u64,
+    pub bestblockhash: BlockHash,
+    pub initialblockdownload: bool,
+    /// The lowest block that is still there, of a pruned node.
+    pub pruneheight: Option<u64>,
+}
+
+/// bitcoind's answer to `getmempoolinfo`.
+#[derive(Debug, Deserialize)]
+struct MempoolInfo {
+    loaded: bool,
+}
+
+/// bitcoind's answer to `gettxout`.
+#[derive(Debug, Deserialize)]
+struct TxOut {
+    #[serde(rename = "scriptPubKey")]
+    script: Script,
+}
+
+#[derive(Debug, Deserialize)]
+struct Script {
+    hex: String,
+}
+
+/// bitcoind's answer to `getrawtransaction` with what its inputs spend.
+#[derive(Debug, Deserialize)]
+struct Spending {
+    vin: Vec<Vin>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Vin {
+    prevout: Option<TxOut>,
+}
+
+/// bitcoind's answer to `scanblocks`.
+#[derive(Debug, Deserialize)]
+pub struct Scanned {
+    pub relevant_blocks: Vec<BlockHash>,
+}
+
+/// What an endpoint's mempool holds.
+pub struct Listing {
+    /// The transactions.
+    pub txids: Vec<Txid>,
+    /// Whether they are all that it has under our head: nothing moved while it was asked, and none is still being loaded.
+    pub settled: bool,
+}
+
+/// The bitcoinds of a network.
+pub struct Node {
+    endpoints: Endpoints,
+    network: Network,
+}
+
+impl Deref for Node {
+    type Target = Endpoints;
+
+    fn deref(&self) -> &Endpoints {
+        &self.endpoints
+    }
+}
+
+impl Node {
+    pub fn new(network: Network, settings: &[EndpointSettings]) -> Self {
+        let genesis = text::genesis(network);
+        let judge = move |said: &RawValue| match serde_json::from_str::<BlockHash>(said.get()) {
+            Ok(first) if first == genesis => Ok(()),
+            Ok(_) => Err(format!("a chain that does not begin as {network} does")),
+            Err(_) => Err("an answer that can't be read".into()),
+        };
+        let identity = Identity { question: ("getblockhash", json!([0])), judge: Box::new(judge) };
+        Self { endpoints: Endpoints::new(identity, settings, &OPTIONAL), network }
+    }
+
+    pub fn network(&self) -> Network {
+        self.network
+    }
+
+    /// The hash of the tip.
+    pub async fn best(&self, start: usize) -> Answer<BlockHash> {
+        self.first(start, &[("getbestblockhash", json!([]))], one).await
+    }
+
+    /// A header and, with `whole`, its block, in one request. The block is absent where it can't be had.
+    pub async fn tip(&self, start: usize, hash: BlockHash, whole: bool) -> Answer<(Link, Option<Decoded>)> {
+        let mut calls = vec![header_call(hash)];
+        if whole {
+            calls.push(block_call(hash));
+        }
+        self.first(start, &calls, |endpoint, mut answers| {
+            let raw = if whole { answers.pop() } else { None };
+            let Some(link) = read_header(endpoint, answers)? else { return Ok(None) };
+            if link.hash != hash {
+                return Err(blame(endpoint, "another block than was asked for"));
+            }
+            endpoint.set_tip(link.block_ref());
+            let block = match raw {
+                Some(Ok(raw)) => Some(read_block(endpoint, &raw, &link)?),
+                _ => None,
+            };
+            Ok(Some((link, block)))
+        })
+        .await
+    }
+
+    /// Where a block is in the chain.
+    pub async fn block(&self, hash: BlockHash) -> Answer<Link> {
+        self.first(0, &[header_call(hash)], |endpoint, answers| match read_header(endpoint, answers)? {
+            Some(link) if link.hash != hash => Err(blame(endpoint, "another block than was asked for")),
+            link => Ok(link),
+        })
+        .await
+    }
+
+    /// A block of which the place is known.
+    pub async fn whole(&self, link: &Link) -> Answer<Decoded> {
+        self.first(0, &[block_call(link.hash)], |endpoint, answers| match one_raw(answers)? {
+            Some(raw) => read_block(endpoint, &raw, link).map(Some),
+            None => Ok(None),
+        })
+        .await
+    }
+
+    /// What the node says of itself.
+    pub async fn info(&self, index: usize) -> Result<ChainInfo, CallError> {
+        self.at(index).call("getblockchaininfo", json!([])).await
+    }
+
+    /// What an endpoint's mempool holds, in one request.
+    pub async fn mempool(&self, index: usize, head: BlockHash) -> Result<Listing, CallError> {
+        let best = ("getbestblockhash", json!([]));
+        let calls = [best.clone(), ("getmempoolinfo", json!([])), ("getrawmempool", json!([false])), best];
+        let endpoint = self.at(index);
+        let mut answers = endpoint.batch(&calls).await?;
+        let mut next = || answers.pop().unwrap_or_else(|| Err(CallError::Endpoint("no answer".into())));
+        let after: BlockHash = endpoint.read(&next()?)?;
+        let txids: Vec<Txid> = endpoint.read(&next()?)?;
+        let info: MempoolInfo = endpoint.read(&next()?)?;
+        let before: BlockHash = endpoint.read(&next()?)?;
+        Ok(Listing { txids, settled: info.loaded && before == head && after == head })
+    }
+
+    /// Transactions by id, from one endpoint: each as far as it has them. Without an index that is its mempool.
+    pub async fn transactions(&self, index: usize, txids: &[Txid]) -> Result<Vec<Option<Transaction>>, CallError> {
+        let calls: Vec<_> = txids.iter().map(|txid| ("getrawtransaction", json!([txid]))).collect();
+        let endpoint = self.at(index);
+        let answers = endpoint.batches(&calls).await?;
+        let read = |(answer, txid): (Result<Box<RawValue>, CallError>, &Txid)| match answer {
+            Ok(raw) => read_transaction(endpoint, &raw, txid).map(Some),
+            Err(CallError::Node { .. }) => Ok(None),
+            Err(error) => Err(error),
+        };
+        answers.into_iter().zip(txids).map(read).collect()
+    }
+
+    /// Which of these transactions an endpoint's mempool has, and whether it was asked under our head.
+    pub async fn in_mempool(
+        &self,
+        index: usize,
+        txids: &[Txid],
+        head: BlockHash,
+    ) -> Result<(Vec<bool>, bool), CallError> {
+        let mut calls: Vec<_> = txids.iter().map(|txid| ("getmempoolentry", json!([txid]))).collect();
+        calls.push(("getmempoolinfo", json!([])));
+        calls.push(("getbestblockhash", json!([])));
+        let endpoint = self.at(index);
+        let mut answers = endpoint.batches(&calls).await?;
+        let best = answers.pop().and_then(Result::ok).map(|raw| endpoint.read::<BlockHash>(&raw)).transpose()?;
+        let info = answers.pop().and_then(Result::ok).map(|raw| endpoint.read::<MempoolInfo>(&raw)).transpose()?;
+        let settled = best == Some(head) && info.is_some_and(|info| info.loaded);
+        Ok((answers.iter().map(Result::is_ok).collect(), settled))
+    }
+
+    /// The block that holds a transaction, by a proof that the node makes without an index while one of its outputs is unspent
+    /// (research/bitcoin.md §2.4), or by its index. The proof names blocks that have left the chain, too.
+    pub async fn block_of(&self, txid: &Txid) -> Answer<BlockHash> {
+        self.first(0, &[("gettxoutproof", json!([[txid]]))], |endpoint, answers| {
+            let Some(hex) = one::<String>(endpoint, answers)? else { return Ok(None) };
+            let header = hex.get(..160).and_then(|header| deserialize_hex::<bitcoin::block::Header>(header).ok());
+            header.map(|header| Some(header.block_hash())).ok_or_else(|| blame(endpoint, "a proof without a header"))
+        })
+        .await
+    }
+
+    /// The scripts that inputs of a transaction in a block spend from, where the node still knows.
+    pub async fn spent_in_block(&self, txs: &[(Txid, Vec<usize>)], block: BlockHash) -> Vec<Vec<ScriptBuf>> {
+        let call = |(txid, _): &(Txid, Vec<usize>)| ("getrawtransaction", json!([txid, 2, block]));
+        let calls: Vec<_> = txs.iter().map(call).collect();
+        let read = |endpoint: &Endpoint, answers: Answers| {
+            let mut all = Vec::with_capacity(txs.len());
+            for (answer, (_, inputs)) in answers.into_iter().zip(txs) {
+                let vin = match answer {
+                    Ok(raw) => endpoint.read::<Spending>(&raw)?.vin,
+                    Err(CallError::Node { .. }) => Vec::new(),
+                    Err(error) => return Err(error),
+                };
+                let prevout = |input: &usize| script_of(vin.get(*input)?.prevout.as_ref()?);
+                all.push(inputs.iter().filter_map(prevout).collect());
+            }
+            Ok(Some(all))
+        };
+        self.first(0, &calls, read).await.found("what inputs spend").unwrap_or_else(|_| vec![Vec::new(); txs.len()])
+    }
+
+    /// The scripts of outputs that are spent by a mempool transaction only.
+    pub async fn spent_in_mempool(&self, outpoints: &[OutPoint]) -> Vec<ScriptBuf> {
+        let call = |outpoint: &OutPoint| ("gettxout", json!([outpoint.txid, outpoint.vout, false]));
+        let calls: Vec<Call> = outpoints.iter().map(call).collect();
+        let read = |endpoint: &Endpoint, answers: Answers| {
+            let known = answers.into_iter().flatten().filter(|raw| raw.get() != "null");
+            let scripts = known.map(|raw| endpoint.read::<TxOut>(&raw).map(|output| script_of(&output)));
+            Ok(Some(scripts.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()))
+        };
+        self.first(0, &calls, read).await.found("outputs").unwrap_or_default()
+    }
+
+    /// The blocks between two heights that may pay one of these scripts, by the node's index of block filters. Absent where it
+    /// has none.
+    pub async fn scan(&self, scripts: &[ScriptBuf], from: u64, to: u64) -> Answer<Vec<BlockHash>> {
+        let descriptors: Vec<_> = scripts.iter().map(|script| format!("raw({script:x})")).collect();
+        let calls = [("scanblocks", json!(["start", descriptors, from, to]))];
+        let read = |endpoint: &Endpoint, mut answers: Answers| match answers.pop() {
+            Some(Ok(raw)) => Ok(Some(endpoint.read::<Scanned>(&raw)?.relevant_blocks)),
+            Some(Err(CallError::Node { .. })) | None => Ok(None),
+            Some(Err(error)) => Err(error),
+        };
+        self.first(0, &calls, read).await
+    }
+}
+
+impl Chain for Node {
+    type Hash = BlockHash;
+    type Block = Link;
+
+    fn link(block: &Link) -> Link {
+        *block
+    }
+
+    async fn parent(&self, of: &Link) -> Answer<Link> {
+        self.block(of.parent).await
+    }
+
+    async fn range(&self, start: usize, from: u64, count: u64) -> Answer<Vec<Link>> {
+        let calls: Vec<_> = (from..from + count).map(|height| ("getblockhash", json!([height]))).collect();
+        let hashes = self
+            .first(start, &calls, |endpoint, answers| {
+                let known: Vec<_> = answers.into_iter().map_while(Result::ok).collect();
+                let hashes = known.iter().map(|raw| endpoint.read(raw)).collect::<Result<Vec<BlockHash>, _>>()?;
+                Ok((!hashes.is_empty()).then_some(hashes))
+            })
+            .await;
+        let (supplier, hashes) = match hashes {
+            Answer::Found(supplier, hashes) => (supplier, hashes),
+            Answer::Absent => return Answer::Absent,
+            Answer::Failed(error) => return Answer::Failed(error),
+        };
+        let calls: Vec<_> = hashes.iter().map(|hash| header_call(*hash)).collect();
+        self.first(supplier, &calls, |endpoint, answers| {
+            let mut links: Vec<Link> = Vec::with_capacity(answers.len());
+            for ((answer, height), hash) in answers.into_iter().zip(from..).zip(&hashes) {
+                let Some(link) = read_header(endpoint, vec![answer])? else { break };
+                if link.hash != *hash || link.height != height {
+                    return Err(blame(endpoint, "another block than was asked for"));
+                }
+                if links.last().is_some_and(|below| below.hash != link.parent) {
+                    // A reorg while it was answering.
+                    break;
+                }
+                links.push(link);
+            }
+            Ok((!links.is_empty()).then_some(links))
+        })
+        .await
+    }
+
+    async fn agreeing(&self, beside: usize, link: &Link) -> usize {
+        let mut agreeing = 0;
+        for index in (0..self.len()).filter(|index| *index != beside) {
+            agreeing += self.has(index, &[*link]).await;
+        }
+        agreeing
+    }
+
+    async fn agreed_prefix(&self, supplier: Option<usize>, blocks: &[Link], quorum: usize) -> usize {
+        let mut prefixes = Vec::new();
+        for index in 0..self.len() {
+            prefixes.push(if supplier == Some(index) { blocks.len() } else { self.has(index, blocks).await });
+        }
+        prefixes.sort_unstable_by_key(|length| std::cmp::Reverse(*length));
+        prefixes.get(quorum.saturating_sub(1)).copied().unwrap_or(0)
+    }
+}
+
+impl Node {
+    /// How many of these blocks, from the lowest on, an endpoint has in its chain.
+    async fn has(&self, index: usize, links: &[Link]) -> usize {
+        if !self.is_usable(index).await {
+            return 0;
+        }
+        let calls: Vec<_> = links.iter().map(|link| header_call(link.hash)).collect();
+        let Ok(answers) = self.at(index).batches(&calls).await else { return 0 };
+        let in_chain = |answer: &Result<Box<RawValue>, CallError>| {
+            let header = answer.as_ref().ok().and_then(|raw| serde_json::from_str::<RpcHeader>(raw.get()).ok());
+            header.is_some_and(|header| header.confirmations > 0)
+        };
+        answers.iter().take_while(|answer| in_chain(answer)).count()
+    }
+}
+
+fn header_call(hash: BlockHash) -> Call {
+    ("getblockheader", json!([hash]))
+}
+
+fn block_call(hash: BlockHash) -> Call {
+    ("getblock", json!([hash, 0]))
+}
+
+/// The first answer, unless the node does not know what was asked for.
+fn one_raw(answers: Answers) -> Result<Option<Box<RawValue>>, CallError> {
+    match answers.into_iter().next() {
+        Some(Err(CallError::Node { .. })) | None => Ok(None),
+        Some(answer) => answer.map(Some),
+    }
+}
+
+fn one<T: DeserializeOwned>(endpoint: &Endpoint, answers: Answers) -> Result<Option<T>, CallError> {
+    one_raw(answers)?.map(|raw| endpoint.read(&raw)).transpose()
+}
+
+/// A header of the endpoint's own chain: those of stale branches it knows as well (research/bitcoin.md §6.1).
+fn read_header(endpoint: &Endpoint, answers: Answers) -> Result<Option<Link>, CallError> {
+    let Some(header) = one::<RpcHeader>(endpoint, answers)? else { return Ok(None) };
+    if header.height > HEIGHT_MAX {
+        return Err(blame(endpoint, "a block beyond all numbers"));
+    }
+    Ok((header.confirmations > 0).then(|| header.link()))
+}
+
+fn read_block(endpoint: &Endpoint, raw: &RawValue, link: &Link) -> Result<Decoded, CallError> {
+    let hex: String = endpoint.read(raw)?;
+    let decoded = block::decode(&hex, link.hash, link.height).map_err(|what| blame(endpoint, &what))?;
+    if decoded.link != *link {
+        return Err(blame(endpoint, "a header that is not that of its block"));
+    }
+    Ok(decoded)
+}
+
+fn read_transaction(endpoint: &Endpoint, raw: &RawValue, txid: &Txid) -> Result<Transaction, CallError> {
+    let hex: String = endpoint.read(raw)?;
+    match deserialize_hex::<Transaction>(&hex) {
+        Ok(tx) if tx.compute_txid() == *txid => Ok(tx),
+        _ => Err(blame(endpoint, "another transaction than was asked for")),
+    }
+}
+
+fn script_of(output: &TxOut) -> Option<ScriptBuf> {
+    ScriptBuf::from_hex(&output.script.hex).ok()
+}
