@@ -313,6 +313,14 @@ impl Bitcoind {
         self.wallet_call(PAYER, "gettransaction", json!([txid, true, true])).await["decoded"].take()
     }
 
+    /// Many payments in one transaction that pays 25 sat/vB, more than the others do; its id.
+    pub async fn pay_many_dearly(&self, payments: &[(&str, u64)]) -> String {
+        let outputs: serde_json::Map<String, Value> =
+            payments.iter().map(|(address, sats)| ((*address).to_owned(), json!(coins(*sats)))).collect();
+        let params = json!(["", outputs, 1, "", [], true, null, "unset", 25]);
+        text(&self.wallet_call(PAYER, "sendmany", params).await)
+    }
+
     /// The id, or the node's refusal.
     pub async fn send_raw(&self, hex: &str) -> Result<String, String> {
         self.try_call("sendrawtransaction", json!([hex])).await.map(|txid| text(&txid))
@@ -378,6 +386,14 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), target).expect("copies");
         }
     }
+}
+
+/// An address that nobody has the key of: the n-th.
+pub fn anybody(n: u64) -> String {
+    let mut program = [0; 20];
+    program[12..].copy_from_slice(&n.to_be_bytes());
+    let program = bitcoin::WitnessProgram::new(bitcoin::WitnessVersion::V0, &program).expect("20 bytes");
+    bitcoin::Address::from_witness_program(program, bitcoin::KnownHrp::Regtest).to_string()
 }
 
 /// An amount as the node takes it: a decimal number of bitcoins, in a string.

@@ -129,6 +129,33 @@ impl Client {
         }
     }
 
+    /// Waits until a watch has `n` receipts; all of them.
+    pub async fn at_least(&mut self, id: &str, n: usize) -> Vec<Seen> {
+        let started = tokio::time::Instant::now();
+        loop {
+            let receipts = self.receipts(id).await;
+            if receipts.len() >= n {
+                return receipts;
+            }
+            let story: Vec<_> = receipts.iter().map(Seen::short).collect();
+            assert!(started.elapsed() < PATIENCE, "waiting for {n} receipts, got {story:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until a watch has a receipt of this kind, whatever came after it.
+    pub async fn has(&mut self, id: &str, kind: &str) {
+        let started = tokio::time::Instant::now();
+        loop {
+            let story: Vec<_> = self.receipts(id).await.iter().map(Seen::short).collect();
+            if story.iter().any(|short| short == kind) {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "waiting for {kind}, got {story:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits until the service's head is at a height, or above.
     pub async fn head(&mut self, height: u64) {
         let started = tokio::time::Instant::now();

@@ -182,6 +182,10 @@ impl Follower {
             self.compare().await?;
         }
         self.examine().await?;
+        if self.mempool.listens_until().is_some_and(|until| until > Instant::now()) {
+            // What was announced to be gone may be replaced by what is announced next.
+            return Ok(());
+        }
         self.check_heard().await?;
         self.check_doubtful().await
     }
@@ -245,9 +249,6 @@ impl Follower {
 
     /// Checks whether what was announced is in a mempool.
     async fn check_heard(&mut self) -> Result<(), Stopping> {
-        if self.mempool.listens_until().is_none_or(|until| until > Instant::now()) {
-            return Ok(());
-        }
         self.mempool.heard_since = None;
         let heard: Vec<_> = self.mempool.heard.drain().collect();
         if heard.is_empty() {
