@@ -106,7 +106,7 @@ fn networks(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<(Vec<Netw
     for network in &config.networks {
         let made = chain::source(settings(network, clock));
         let (source, family) = made.map_err(|expected| anyhow::anyhow!("network {}: id: {expected}", network.id))?;
-        let rules = NetworkRules { searches_below: family.searches_below, ..network.rules() };
+        let rules = NetworkRules { searches_below: family.searches_below, derive: family.derive, ..network.rules() };
         adapters.push((rules.network.clone(), source));
         setups.push(NetworkSetup { rules, aliases: network.aliases.clone(), family });
     }

@@ -47,6 +47,7 @@ fn setup() -> NetworkSetup {
             horizon: 10,
             tags: Vec::new(),
             searches_below: false,
+            derive: None,
             deadline_grace_ms: 0,
             late_window_ms: 1000,
         },

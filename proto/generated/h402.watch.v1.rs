@@ -18,7 +18,7 @@ pub struct WatchSpec {
     #[prost(enumeration = "Report", tag = "8")]
     pub report: i32,
     /// What to follow.
-    #[prost(oneof = "watch_spec::Subject", tags = "2, 3, 4")]
+    #[prost(oneof = "watch_spec::Subject", tags = "2, 3, 4, 9")]
     pub subject: ::core::option::Option<watch_spec::Subject>,
 }
 /// Nested message and enum types in `WatchSpec`.
@@ -32,6 +32,9 @@ pub mod watch_spec {
         Address(super::AddressSubject),
         #[prost(message, tag = "4")]
         Authorization(super::AuthorizationSubject),
+        /// Not `descriptor`, which generated Java code has a meaning of its own for.
+        #[prost(message, tag = "9")]
+        OutputDescriptor(super::DescriptorSubject),
     }
 }
 /// One transaction, whoever replaces it included.
@@ -57,9 +60,25 @@ pub struct AuthorizationSubject {
     #[prost(uint64, tag = "3")]
     pub valid_before_ms: u64,
 }
+/// Whatever reaches an address that an output descriptor (BIP 380) derives: transfers are added up. Bitcoin only.
+///
+/// `terms.pay_to` must be empty. `terms.from_height` is where to start looking for addresses that are used already; with
+/// `terms.not_before_ms` what was paid to them before that time does not count.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DescriptorSubject {
+    /// The descriptor, with or without checksum, at most 4,096 bytes: `wpkh(xpub…/<0;1>/*)`, one wildcard, for receive and
+    /// change or for receive alone; or an extended public key alone (xpub, ypub, zpub and those of test networks). Never a
+    /// private key.
+    #[prost(string, tag = "1")]
+    pub text: ::prost::alloc::string::String,
+    /// How many unused addresses above the highest used one are looked for, on each branch: 1 to 1,000. Default: 20. At most
+    /// 100,000 addresses are derived for one watch; beyond that, use does not move the window on.
+    #[prost(uint32, tag = "2")]
+    pub gap_limit: u32,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Terms {
-    /// Who must receive it. EVM: with a correct EIP-55 checksum, or all in one case.
+    /// Who must receive it. EVM: with a correct EIP-55 checksum, or all in one case. Empty for a descriptor.
     #[prost(string, tag = "1")]
     pub pay_to: ::prost::alloc::string::String,
     /// `native` (the default), or the token's address.
@@ -307,6 +326,22 @@ pub struct CancelWatchRequest {
 pub struct CancelWatchResponse {
     #[prost(message, optional, tag = "1")]
     pub watch: ::core::option::Option<Watch>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NextAddressRequest {
+    #[prost(string, tag = "1")]
+    pub watch_id: ::prost::alloc::string::String,
+    /// Do not hand it out again, even if nobody pays it. Default: the same address is returned until it is paid.
+    #[prost(bool, tag = "2")]
+    pub reserve: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NextAddressResponse {
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    /// Where the descriptor derives it: `branch/index`, as in receipts; branch 0 is the one to receive at.
+    #[prost(string, tag = "2")]
+    pub path: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubscribeRequest {
@@ -888,6 +923,33 @@ pub mod watch_service_client {
                 .insert(GrpcMethod::new("h402.watch.v1.WatchService", "CancelWatch"));
             self.inner.unary(req, path, codec).await
         }
+        /// An address of a descriptor watch to be paid at: the lowest one to receive at that nobody has paid yet and that is not
+        /// reserved. Returns once a reservation is on the disk. FAILED_PRECONDITION when the watch is settled; RESOURCE_EXHAUSTED
+        /// when all addresses up to the gap limit are reserved: a payment to one of them makes room.
+        pub async fn next_address(
+            &mut self,
+            request: impl tonic::IntoRequest<super::NextAddressRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::NextAddressResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/h402.watch.v1.WatchService/NextAddress",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("h402.watch.v1.WatchService", "NextAddress"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Events as they are committed, each at least once and in order, from any point of the log on. A subscriber that does not
         /// read keeps its place and slows nobody. RESOURCE_EXHAUSTED when too many wait already.
         pub async fn subscribe(
@@ -1071,6 +1133,16 @@ pub mod watch_service_server {
             request: tonic::Request<super::CancelWatchRequest>,
         ) -> std::result::Result<
             tonic::Response<super::CancelWatchResponse>,
+            tonic::Status,
+        >;
+        /// An address of a descriptor watch to be paid at: the lowest one to receive at that nobody has paid yet and that is not
+        /// reserved. Returns once a reservation is on the disk. FAILED_PRECONDITION when the watch is settled; RESOURCE_EXHAUSTED
+        /// when all addresses up to the gap limit are reserved: a payment to one of them makes room.
+        async fn next_address(
+            &self,
+            request: tonic::Request<super::NextAddressRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::NextAddressResponse>,
             tonic::Status,
         >;
         /// Server streaming response type for the Subscribe method.
@@ -1404,6 +1476,51 @@ pub mod watch_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CancelWatchSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/h402.watch.v1.WatchService/NextAddress" => {
+                    #[allow(non_camel_case_types)]
+                    struct NextAddressSvc<T: WatchService>(pub Arc<T>);
+                    impl<
+                        T: WatchService,
+                    > tonic::server::UnaryService<super::NextAddressRequest>
+                    for NextAddressSvc<T> {
+                        type Response = super::NextAddressResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::NextAddressRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WatchService>::next_address(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = NextAddressSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -16,6 +16,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use h402_watch_engine::changes::{Ask, FinalityMarks, Interest, LookUp};
+use h402_watch_engine::descriptor::Derive;
 use h402_watch_engine::id::{Address, AssetId, BlockRef, Header, NetworkId, SpendKey, Timestamp, TxId};
 use h402_watch_engine::input::{Observation, Transfer, Verification};
 use h402_watch_engine::request::{Tag, WatchRequest};
@@ -67,6 +68,9 @@ pub struct Family {
     pub binary: Binary,
     /// Whether its source can search below the headers that are kept.
     pub searches_below: bool,
+    /// How its descriptors derive addresses, if it has descriptors. `request` spells a descriptor, and repeats it in
+    /// `terms.pay_to`.
+    pub derive: Option<Derive>,
 }
 
 /// One URL of a network.

@@ -232,7 +232,7 @@ impl Follower {
         }
         for look_up in asked {
             let pays = |fact: &&TxFact| {
-                fact.transfers.iter().any(|moved| moved.to == look_up.pay_to && moved.asset == look_up.asset)
+                fact.transfers.iter().any(|moved| look_up.pay_to.contains(&moved.to) && moved.asset == look_up.asset)
             };
             let within =
                 || held.iter().filter(|(link, _)| look_up.since.is_some_and(|since| link.timestamp() >= since));
