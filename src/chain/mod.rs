@@ -3,6 +3,10 @@
 //! A source follows its network's chain block by block, matches each block against the open interests, and reports
 //! facts; it decides nothing. The [`Mailbox`] holds what the driver wants of it, [`Report`]s are what it says back.
 
+/// Bitcoin.
+pub mod bitcoin {
+    pub mod descriptor;
+}
 mod endpoint;
 pub mod evm;
 mod mirror;
