@@ -37,6 +37,8 @@ enum Command {
     Watch(WatchCommand),
     /// Print the artefacts of a watch, or write them to files.
     Receipts(ReceiptsCommand),
+    /// Print an address of a descriptor watch to be paid at, and its path.
+    NextAddress(NextAddressCommand),
 }
 
 #[derive(Args)]
@@ -74,13 +76,34 @@ enum SubjectCommand {
         /// Its hash.
         tx: String,
         #[command(flatten)]
+        recipient: Recipient,
+        #[command(flatten)]
         terms: TermsArgs,
     },
     /// Follow what reaches the address given as --pay-to.
     Address {
         #[command(flatten)]
+        recipient: Recipient,
+        #[command(flatten)]
         terms: TermsArgs,
     },
+    /// Follow what reaches any address of a wallet.
+    Descriptor {
+        /// An output descriptor with a wildcard, or an extended public key.
+        descriptor: String,
+        /// How many unused addresses above the highest used one are looked for.
+        #[arg(long, default_value_t = 20)]
+        gap_limit: u32,
+        #[command(flatten)]
+        terms: TermsArgs,
+    },
+}
+
+#[derive(Args)]
+struct Recipient {
+    /// Who must receive the payment.
+    #[arg(long)]
+    pay_to: String,
 }
 
 #[derive(Args)]
@@ -88,9 +111,6 @@ struct TermsArgs {
     /// CAIP-2 name or alias.
     #[arg(long)]
     network: String,
-    /// Who must receive the payment.
-    #[arg(long)]
-    pay_to: String,
     /// How much, in the asset's smallest unit; with --decimals, in whole units.
     #[arg(long)]
     amount: String,
@@ -120,6 +140,17 @@ struct ReceiptsCommand {
     /// Write one file each into this folder instead.
     #[arg(long)]
     out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct NextAddressCommand {
+    #[command(flatten)]
+    server: Server,
+    /// The watch.
+    watch: String,
+    /// Do not hand it out again, even if nobody pays it.
+    #[arg(long)]
+    reserve: bool,
 }
 
 /// Runs what the command line says. Returns the exit code: 0, or 2 for a watch that ended otherwise than with success.
@@ -152,6 +183,7 @@ pub fn main(cli: Cli) -> anyhow::Result<u8> {
         }
         Command::Watch(command) => runtime.block_on(watch(command)),
         Command::Receipts(command) => runtime.block_on(receipts(command)).map(|()| 0),
+        Command::NextAddress(command) => runtime.block_on(next_address(command)).map(|()| 0),
     }
 }
 
@@ -203,17 +235,24 @@ async fn connect(server: &Server) -> anyhow::Result<Client> {
 }
 
 async fn watch(command: WatchCommand) -> anyhow::Result<u8> {
-    let (subject, args) = match command.subject {
-        SubjectCommand::Tx { tx, terms } => {
-            (v1::watch_spec::Subject::Transaction(v1::TransactionSubject { tx }), terms)
+    use v1::watch_spec::Subject;
+    let (subject, pay_to, args) = match command.subject {
+        SubjectCommand::Tx { tx, recipient, terms } => {
+            (Subject::Transaction(v1::TransactionSubject { tx }), recipient.pay_to, terms)
         }
-        SubjectCommand::Address { terms } => (v1::watch_spec::Subject::Address(v1::AddressSubject {}), terms),
+        SubjectCommand::Address { recipient, terms } => {
+            (Subject::Address(v1::AddressSubject {}), recipient.pay_to, terms)
+        }
+        SubjectCommand::Descriptor { descriptor, gap_limit, terms } => {
+            let subject = v1::DescriptorSubject { text: descriptor, gap_limit };
+            (Subject::OutputDescriptor(subject), String::new(), terms)
+        }
     };
     let spec = v1::WatchSpec {
         network: args.network.clone(),
         subject: Some(subject),
         binding: Some(v1::Binding { quote_hash: args.quote_hash.clone().unwrap_or_default(), ..Default::default() }),
-        terms: Some(terms(args)?),
+        terms: Some(v1::Terms { pay_to, ..terms(args)? }),
         ..Default::default()
     };
     let mut client = connect(&command.server).await?;
@@ -247,7 +286,6 @@ fn terms(args: TermsArgs) -> anyhow::Result<v1::Terms> {
         None => args.amount,
     };
     Ok(v1::Terms {
-        pay_to: args.pay_to,
         asset: args.asset,
         amount,
         depth: Some(depth),
@@ -285,6 +323,14 @@ async fn receipts(command: ReceiptsCommand) -> anyhow::Result<()> {
             return Ok(());
         }
     }
+}
+
+async fn next_address(command: NextAddressCommand) -> anyhow::Result<()> {
+    let mut client = connect(&command.server).await?;
+    let request = v1::NextAddressRequest { watch_id: command.watch, reserve: command.reserve };
+    let next = client.next_address(request).await?.into_inner();
+    writeln!(std::io::stdout(), "{} {}", next.address, next.path)?;
+    Ok(())
 }
 
 /// The file that an artefact is kept in: `settled.json`, or `receipt-<index>-<kind>.json`.

@@ -439,6 +439,7 @@ impl Network {
             horizon: self.horizon_blocks,
             tags: self.tags(),
             searches_below: false,
+            derive: None,
             deadline_grace_ms: self.deadline_grace_ms.unwrap_or(self.block_time_ms.saturating_mul(4)),
             late_window_ms: self.late_window_ms,
         }

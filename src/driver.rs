@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use h402_watch_engine::changes::{Ask, Changes, EventKind, FinalityMarks};
+use h402_watch_engine::descriptor::Derived;
 use h402_watch_engine::id::{Address, BlockRef, NetworkId, Timestamp, WatchId};
 use h402_watch_engine::request::WatchRequest;
 use h402_watch_engine::rules::{Limits, NetworkRules};
@@ -93,6 +94,17 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
+    /// All addresses of a descriptor watch's window are used or reserved.
+    #[error(
+        "watch {watch} has no address left: expected one of its reserved addresses to be paid, or a watch with a \
+         gap_limit above {gap_limit}"
+    )]
+    Exhausted {
+        /// The watch.
+        watch: WatchId,
+        /// Its gap limit.
+        gap_limit: u32,
+    },
     /// Too many requests wait, or the service is stopping; the same request may be tried again.
     #[error("unavailable: {0}")]
     Unavailable(String),
@@ -147,6 +159,7 @@ struct NetworkSlot {
 enum Command {
     Create { request: Box<WatchRequest>, reply: oneshot::Sender<Result<Created, Refusal>> },
     Cancel { watch: WatchId, reply: oneshot::Sender<Result<Watch, Refusal>> },
+    NextAddress { watch: WatchId, reserve: bool, reply: oneshot::Sender<Result<Derived, Refusal>> },
 }
 
 impl Handle {
@@ -166,6 +179,11 @@ impl Handle {
     /// Ends a watch with `failed(cancelled)`. Returns after that is on the disk.
     pub async fn cancel(&self, watch: WatchId) -> Result<Watch, Refusal> {
         self.call(|reply| Command::Cancel { watch, reply }).await
+    }
+
+    /// The next address of a descriptor watch that is neither used nor reserved. Returns after a reservation is on the disk.
+    pub async fn next_address(&self, watch: WatchId, reserve: bool) -> Result<Derived, Refusal> {
+        self.call(|reply| Command::NextAddress { watch, reserve, reply }).await
     }
 
     /// The sequence of the newest committed event; changes wake the receiver.
@@ -440,6 +458,11 @@ impl Driver {
                 };
                 self.replies.push(Box::new(move || drop(reply.send(cancelled.and_then(|()| read())))));
             }
+            Command::NextAddress { watch, reserve, reply } => {
+                let next = self.engine.next_address(&watch, reserve);
+                let next = self.settled_if_archived(&watch, next)?;
+                self.replies.push(Box::new(move || drop(reply.send(next))));
+            }
         }
         Ok(())
     }
@@ -464,10 +487,15 @@ impl Driver {
 
     fn cancel(&mut self, now: Timestamp, id: &WatchId) -> Result<Result<(), Refusal>, StoreError> {
         let cancelled = self.engine.cancel(now, id);
-        if cancelled == Err(Refused::NotFound(id.clone())) && self.store.watch(id)?.is_some() {
+        self.settled_if_archived(id, cancelled)
+    }
+
+    /// What the engine said of a watch; one that it no longer holds is settled.
+    fn settled_if_archived<T>(&self, id: &WatchId, said: Result<T, Refused>) -> Result<Result<T, Refusal>, StoreError> {
+        if matches!(said, Err(Refused::NotFound(_))) && self.store.watch(id)?.is_some() {
             return Ok(Err(Refusal::Settled(id.clone())));
         }
-        Ok(cancelled.map_err(refusal))
+        Ok(said.map_err(refusal))
     }
 
     /// Commits what the engine changed, and only then acts on it.
@@ -573,5 +601,6 @@ fn refusal(refused: Refused) -> Refusal {
         Refused::Settled(watch) => Refusal::Settled(watch),
         Refused::NotReady(network) => Refusal::Unavailable(format!("network {network} has no head yet")),
         Refused::Full { max } => Refusal::Full { max },
+        Refused::Exhausted { watch, gap_limit } => Refusal::Exhausted { watch, gap_limit },
     }
 }

@@ -107,7 +107,8 @@ fn networks(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<(Vec<Netw
         let made = chain::source(settings(network, clock));
         let (source, family) =
             made.map_err(|bad| anyhow::anyhow!("network {}: {}: expected {}", network.id, bad.field, bad.expected))?;
-        let mut rules = NetworkRules { searches_below: family.searches_below, ..network.rules() };
+        let mut rules =
+            NetworkRules { searches_below: family.searches_below, derive: family.derive, ..network.rules() };
         rules.tags.retain(|tag| family.tags.contains(tag));
         adapters.push((rules.network.clone(), source));
         setups.push(NetworkSetup { rules, aliases: network.aliases.clone(), family });

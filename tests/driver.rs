@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use h402_watch::chain::{Report, evm};
+use h402_watch::chain::{BadField, Family, Report, evm};
 use h402_watch::clock::{Clock, SystemClock};
 use h402_watch::driver::{Driver, DriverError, Keep, NetworkSetup, Ready, Refusal};
 use h402_watch::metrics::DriverMetrics;
@@ -40,6 +40,11 @@ impl Tables for Faulty {
     }
 }
 
+/// As the family does, which has no descriptors, and lets them pass.
+fn spell(request: &mut WatchRequest) -> Result<(), BadField> {
+    if let Subject::Descriptor { .. } = request.subject { Ok(()) } else { (evm::FAMILY.request)(request) }
+}
+
 fn setup() -> NetworkSetup {
     NetworkSetup {
         rules: NetworkRules {
@@ -47,11 +52,12 @@ fn setup() -> NetworkSetup {
             horizon: 10,
             tags: Vec::new(),
             searches_below: false,
+            derive: Some(|keys, branch, index| Some(format!("{keys}/{branch}/{index}").into())),
             deadline_grace_ms: 0,
             late_window_ms: 1000,
         },
         aliases: vec!["one".into()],
-        family: evm::FAMILY,
+        family: Family { request: spell, ..evm::FAMILY },
     }
 }
 
@@ -125,6 +131,49 @@ async fn shutdown_answers_what_is_in() {
     drop(handle);
     let store = Store::open(StoreEngine::Fjall, folder.path()).expect("opens");
     assert_eq!(store.watches(None, 1000, true).expect("reads").len(), 50, "each answer is true");
+}
+
+/// Invariant 1: an address that was reserved is never handed out again, whatever happens after the answer.
+#[tokio::test]
+async fn reserved_address_is_reserved_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut descriptor = request(1);
+    descriptor.subject = Subject::Descriptor { descriptor: "keys".into(), gap_limit: 2 };
+    let mut paths = Vec::new();
+    let mut watch = None;
+    for _ in 0..2 {
+        let Ready { driver, handle, reports, .. } = start(&Arc::default(), folder.path());
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(driver.run(shutdown.clone()));
+        if watch.is_none() {
+            let header = Header {
+                block: BlockRef { height: 1, hash: "a".into() },
+                parent: "genesis".into(),
+                time: SystemClock.now(),
+            };
+            let blocks = Observation::Blocks(vec![Block { header, facts: Vec::new() }]);
+            reports.send(("eip155:1".into(), Report::Observation(blocks))).await.expect("is taken");
+        }
+        // Not before the chain is known.
+        let created = loop {
+            match handle.create(descriptor.clone()).await {
+                Err(Refusal::Unavailable(_)) => tokio::task::yield_now().await,
+                created => break created.expect("a good request"),
+            }
+        };
+        assert_eq!(created.new, watch.is_none());
+        let id = watch.get_or_insert(created.watch.id).clone();
+        for reserve in [false, true] {
+            paths.push(handle.next_address(id.clone(), reserve).await.expect("there is room").path());
+        }
+        if paths.len() == 4 {
+            let refused = handle.next_address(id, true).await.expect_err("both are reserved");
+            assert!(matches!(refused, Refusal::Exhausted { gap_limit: 2, .. }), "{refused}");
+        }
+        shutdown.cancel();
+        running.await.expect("joins").expect("ends well");
+    }
+    assert_eq!(paths, ["0/0", "0/0", "0/1", "0/1"]);
 }
 
 /// A report that does not link contradicts what was committed: nothing may go on after that.

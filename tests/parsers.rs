@@ -28,6 +28,22 @@ fn spec() -> v1::WatchSpec {
     }
 }
 
+/// Descriptors of each shape, without the checksum that would refuse each change.
+const DESCRIPTORS: [&str; 3] = [
+    "wpkh([d34db33f/84h/0h/0h]xpub6BgBgsespWvERF3LHQu6CnqdvfEvtMcQjYrcRzx53QJjSxarj2afYWcLteoGVky7D3UKDP9QyrLprQ3VCECoY49yfdDEHGCtMMj92pReUsQ/<0;1>/*)",
+    "wsh(or_d(pk(xpub6BgBgsespWvERF3LHQu6CnqdvfEvtMcQjYrcRzx53QJjSxarj2afYWcLteoGVky7D3UKDP9QyrLprQ3VCECoY49yfdDEHGCtMMj92pReUsQ/1/*),and_v(v:pk(xpub6BosfCnifzxcFwrSzQiqu2DBVTshkCXacvNsWGYJVVhhawA7d4R5WSWGFNbi8Aw6ZRc1brxMyWMzG3DSSSSoekkudhUd9yLb6qx39T9nMdj/0/*),older(10))))",
+    "tr(xpub6BgBgsespWvERF3LHQu6CnqdvfEvtMcQjYrcRzx53QJjSxarj2afYWcLteoGVky7D3UKDP9QyrLprQ3VCECoY49yfdDEHGCtMMj92pReUsQ/0/*)",
+];
+
+#[test]
+fn descriptors_are_good() {
+    use h402_watch::chain::bitcoin::descriptor::canonical;
+    for text in DESCRIPTORS {
+        canonical(text, bitcoin::Network::Bitcoin).expect("a good descriptor");
+        parsers::descriptor(text.as_bytes());
+    }
+}
+
 /// Good bytes, some of them changed.
 fn mutated(good: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
     let length = good.len();
@@ -53,6 +69,11 @@ proptest! {
         parsers::texts(&bytes);
         parsers::node_answers(&bytes);
         parsers::config(&bytes);
+    }
+
+    #[test]
+    fn descriptors_that_are_nearly_good(bytes in prop::sample::select(DESCRIPTORS.map(|it| it.as_bytes().to_vec()).to_vec()).prop_flat_map(mutated)) {
+        parsers::descriptor(&bytes);
     }
 
     #[test]

@@ -91,6 +91,7 @@ fn watch(ordinal: u64, tx: &str) -> Watch {
         archived: false,
         artefacts: 0,
         last_hash: None,
+        window: None,
     }
 }
 

@@ -18,7 +18,7 @@ pub struct WatchSpec {
     #[prost(enumeration = "Report", tag = "8")]
     pub report: i32,
     /// What to follow.
-    #[prost(oneof = "watch_spec::Subject", tags = "2, 3, 4")]
+    #[prost(oneof = "watch_spec::Subject", tags = "2, 3, 4, 9")]
     pub subject: ::core::option::Option<watch_spec::Subject>,
 }
 /// Nested message and enum types in `WatchSpec`.
@@ -32,12 +32,15 @@ pub mod watch_spec {
         Address(super::AddressSubject),
         #[prost(message, tag = "4")]
         Authorization(super::AuthorizationSubject),
+        /// Not `descriptor`, which generated Java code has a meaning of its own for.
+        #[prost(message, tag = "9")]
+        OutputDescriptor(super::DescriptorSubject),
     }
 }
 /// One transaction, whoever replaces it included.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TransactionSubject {
-    /// EVM: the transaction hash, 0x and 64 hex digits.
+    /// EVM: the transaction hash, 0x and 64 hex digits. Bitcoin: the txid, 64 hex digits; the wtxid names nothing.
     #[prost(string, tag = "1")]
     pub tx: ::prost::alloc::string::String,
 }
@@ -57,9 +60,26 @@ pub struct AuthorizationSubject {
     #[prost(uint64, tag = "3")]
     pub valid_before_ms: u64,
 }
+/// Whatever reaches an address that an output descriptor (BIP 380) derives: transfers are added up. Bitcoin only.
+///
+/// `terms.pay_to` must be empty. `terms.from_height` is where to start looking for addresses that are used already; with
+/// `terms.not_before_ms` what was paid to them before that time does not count.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DescriptorSubject {
+    /// The descriptor, with or without checksum, at most 4,096 bytes: `wpkh(xpub…/<0;1>/*)`, one wildcard, for receive and
+    /// change or for receive alone; or an extended public key alone (xpub, ypub, zpub and those of test networks). Never a
+    /// private key.
+    #[prost(string, tag = "1")]
+    pub text: ::prost::alloc::string::String,
+    /// How many unused addresses above the highest used one are looked for, on each branch: 1 to 1,000. Default: 20. At most
+    /// 100,000 addresses are derived for one watch; beyond that, use does not move the window on.
+    #[prost(uint32, tag = "2")]
+    pub gap_limit: u32,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Terms {
-    /// Who must receive it. EVM: with a correct EIP-55 checksum, or all in one case.
+    /// Who must receive it. EVM: with a correct EIP-55 checksum, or all in one case. Bitcoin: an address of the network, or
+    /// `script:` and the hex of an output's script. Empty for a descriptor.
     #[prost(string, tag = "1")]
     pub pay_to: ::prost::alloc::string::String,
     /// `native` (the default), or the token's address.
@@ -71,7 +91,7 @@ pub struct Terms {
     /// Default: at least.
     #[prost(enumeration = "AmountRule", tag = "4")]
     pub amount_rule: i32,
-    /// Who must pay it. Default: anyone.
+    /// Who must pay it. Default: anyone. Bitcoin: not to be set, inputs don't say who pays.
     #[prost(string, tag = "5")]
     pub payer: ::prost::alloc::string::String,
     /// Blocks that state an earlier time do not count. 0: for an address what was mined after the watch was made, for other
@@ -308,6 +328,22 @@ pub struct CancelWatchResponse {
     #[prost(message, optional, tag = "1")]
     pub watch: ::core::option::Option<Watch>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NextAddressRequest {
+    #[prost(string, tag = "1")]
+    pub watch_id: ::prost::alloc::string::String,
+    /// Do not hand it out again, even if nobody pays it. Default: the same address is returned until it is paid.
+    #[prost(bool, tag = "2")]
+    pub reserve: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NextAddressResponse {
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    /// Where the descriptor derives it: `branch/index`, as in receipts; branch 0 is the one to receive at.
+    #[prost(string, tag = "2")]
+    pub path: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubscribeRequest {
     /// Events after this sequence; 0: from the oldest that is kept. Not set: from now on. OUT_OF_RANGE when events after it
@@ -465,6 +501,25 @@ pub struct Network {
     /// The deepest reorg that is followed, and the largest depth that can be asked.
     #[prost(uint32, tag = "9")]
     pub horizon_blocks: u32,
+    /// The search of old blocks for watches that name a height, while there is one.
+    #[prost(message, optional, tag = "10")]
+    pub search: ::core::option::Option<Search>,
+    /// The lowest block that can be searched, on a pruned Bitcoin node; 0: all can.
+    #[prost(uint64, tag = "11")]
+    pub searched_from: u64,
+}
+/// A search of blocks below those that the service holds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Search {
+    /// The height that it began at.
+    #[prost(uint64, tag = "1")]
+    pub from_height: u64,
+    /// The height that it has come to; it ends at the head.
+    #[prost(uint64, tag = "2")]
+    pub next_height: u64,
+    /// How many watches wait for it.
+    #[prost(uint32, tag = "3")]
+    pub watches: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Endpoint {
@@ -888,6 +943,33 @@ pub mod watch_service_client {
                 .insert(GrpcMethod::new("h402.watch.v1.WatchService", "CancelWatch"));
             self.inner.unary(req, path, codec).await
         }
+        /// An address of a descriptor watch to be paid at: the lowest one to receive at that nobody has paid yet and that is not
+        /// reserved. Returns once a reservation is on the disk. FAILED_PRECONDITION when the watch is settled; RESOURCE_EXHAUSTED
+        /// when all addresses up to the gap limit are reserved: a payment to one of them makes room.
+        pub async fn next_address(
+            &mut self,
+            request: impl tonic::IntoRequest<super::NextAddressRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::NextAddressResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/h402.watch.v1.WatchService/NextAddress",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("h402.watch.v1.WatchService", "NextAddress"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Events as they are committed, each at least once and in order, from any point of the log on. A subscriber that does not
         /// read keeps its place and slows nobody. RESOURCE_EXHAUSTED when too many wait already.
         pub async fn subscribe(
@@ -1071,6 +1153,16 @@ pub mod watch_service_server {
             request: tonic::Request<super::CancelWatchRequest>,
         ) -> std::result::Result<
             tonic::Response<super::CancelWatchResponse>,
+            tonic::Status,
+        >;
+        /// An address of a descriptor watch to be paid at: the lowest one to receive at that nobody has paid yet and that is not
+        /// reserved. Returns once a reservation is on the disk. FAILED_PRECONDITION when the watch is settled; RESOURCE_EXHAUSTED
+        /// when all addresses up to the gap limit are reserved: a payment to one of them makes room.
+        async fn next_address(
+            &self,
+            request: tonic::Request<super::NextAddressRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::NextAddressResponse>,
             tonic::Status,
         >;
         /// Server streaming response type for the Subscribe method.
@@ -1404,6 +1496,51 @@ pub mod watch_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CancelWatchSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/h402.watch.v1.WatchService/NextAddress" => {
+                    #[allow(non_camel_case_types)]
+                    struct NextAddressSvc<T: WatchService>(pub Arc<T>);
+                    impl<
+                        T: WatchService,
+                    > tonic::server::UnaryService<super::NextAddressRequest>
+                    for NextAddressSvc<T> {
+                        type Response = super::NextAddressResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::NextAddressRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WatchService>::next_address(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = NextAddressSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -20,6 +20,10 @@ const TEXT_MAX: usize = 256;
 const RESOURCE_MAX: usize = 2048;
 /// The longest identifier of a chain, bytes.
 const ID_MAX: usize = 256;
+/// The longest descriptor, bytes.
+const DESCRIPTOR_MAX: usize = 4096;
+/// The gap limit of a descriptor where none is given: that of BIP 44.
+const GAP_LIMIT_DEFAULT: u32 = 20;
 /// The largest binding, bytes.
 const BINDING_MAX: usize = 4096;
 /// The most labels or rates.
@@ -31,16 +35,18 @@ const LABELS_MAX: usize = 32;
 /// If a field does not hold what it must; it is named by its path below the message.
 pub fn request_of(spec: v1::WatchSpec) -> Result<WatchRequest, Refusal> {
     let terms = spec.terms.ok_or_else(|| Refusal::invalid("terms", "what the payment must meet"))?;
-    let subject =
-        spec.subject.ok_or_else(|| Refusal::invalid("subject", "a transaction, an address or an authorization"))?;
+    let subject = spec
+        .subject
+        .ok_or_else(|| Refusal::invalid("subject", "a transaction, an address, an authorization or a descriptor"))?;
+    let subject = subject_of(subject)?;
     let report = match enum_of("report", spec.report)? {
         v1::Report::Unspecified | v1::Report::Milestones => Report::Milestones,
         v1::Report::EveryDepth => Report::EveryDepth,
     };
     Ok(WatchRequest {
         network: required("network", spec.network)?.into(),
-        subject: subject_of(subject)?,
-        terms: terms_of(terms)?,
+        terms: terms_of(terms, &subject)?,
+        subject,
         binding: binding_of(spec.binding.unwrap_or_default())?,
         idempotency_key: optional("idempotency_key", spec.idempotency_key, TEXT_MAX)?,
         report,
@@ -59,10 +65,15 @@ fn subject_of(subject: v1::watch_spec::Subject) -> Result<Subject, Refusal> {
             nonce: required("authorization.nonce", authorization.nonce)?,
             valid_before: time(authorization.valid_before_ms),
         },
+        Spec::OutputDescriptor(v1::DescriptorSubject { text, gap_limit }) => {
+            let text = optional("output_descriptor.text", text, DESCRIPTOR_MAX)?;
+            let descriptor = text.ok_or_else(|| Refusal::invalid("output_descriptor.text", "a value"))?;
+            Subject::Descriptor { descriptor, gap_limit: if gap_limit == 0 { GAP_LIMIT_DEFAULT } else { gap_limit } }
+        }
     })
 }
 
-fn terms_of(terms: v1::Terms) -> Result<Terms, Refusal> {
+fn terms_of(terms: v1::Terms, subject: &Subject) -> Result<Terms, Refusal> {
     let depth = match terms.depth {
         None => return Err(Refusal::invalid("terms.depth", "a number of blocks, or a finality tag")),
         Some(v1::terms::Depth::DepthBlocks(blocks)) => Depth::Blocks(blocks),
@@ -89,8 +100,16 @@ fn terms_of(terms: v1::Terms) -> Result<Terms, Refusal> {
     let deadline =
         time(terms.deadline_ms).ok_or_else(|| Refusal::invalid("terms.deadline_ms", "a time in the future"))?;
     let asset = if terms.asset.is_empty() { "native".into() } else { required("terms.asset", terms.asset)? };
+    let pay_to = match subject {
+        Subject::Descriptor { .. } if !terms.pay_to.is_empty() => {
+            return Err(Refusal::invalid("terms.pay_to", "nothing: the descriptor says who must receive it"));
+        }
+        // The network's rules repeat the descriptor here, once it is spelled.
+        Subject::Descriptor { .. } => String::new(),
+        _ => required("terms.pay_to", terms.pay_to)?,
+    };
     Ok(Terms {
-        pay_to: required("terms.pay_to", terms.pay_to)?.into(),
+        pay_to: pay_to.into(),
         asset: asset.into(),
         amount,
         amount_rule,
@@ -245,6 +264,13 @@ fn spec(request: &WatchRequest) -> v1::WatchSpec {
             nonce: nonce.clone(),
             valid_before_ms: valid_before.unwrap_or_default().0,
         }),
+        Subject::Descriptor { descriptor, gap_limit } => {
+            Spec::OutputDescriptor(v1::DescriptorSubject { text: descriptor.clone(), gap_limit: *gap_limit })
+        }
+    };
+    let pay_to = match &request.subject {
+        Subject::Descriptor { .. } => String::new(),
+        _ => request.terms.pay_to.to_string(),
     };
     let report = match request.report {
         Report::Milestones => v1::Report::Milestones,
@@ -254,7 +280,7 @@ fn spec(request: &WatchRequest) -> v1::WatchSpec {
     v1::WatchSpec {
         network: request.network.to_string(),
         subject: Some(subject),
-        terms: Some(terms(&request.terms)),
+        terms: Some(v1::Terms { pay_to, ..terms(&request.terms) }),
         binding: Some(v1::Binding {
             quote_hash: binding.quote_hash.clone().unwrap_or_default(),
             auth_hash: binding.auth_hash.clone().unwrap_or_default(),
@@ -286,7 +312,6 @@ fn terms(terms: &Terms) -> v1::Terms {
         AtDeadline::Extend => v1::AtDeadline::Extend,
     };
     v1::Terms {
-        pay_to: terms.pay_to.to_string(),
         asset: terms.asset.to_string(),
         amount: terms.amount.to_string(),
         amount_rule: amount_rule.into(),
@@ -296,6 +321,7 @@ fn terms(terms: &Terms) -> v1::Terms {
         from_height: terms.from_height,
         deadline_ms: terms.deadline.0,
         at_deadline: at_deadline.into(),
+        ..Default::default()
     }
 }
 
@@ -337,5 +363,11 @@ pub(super) fn network(view: NetworkView) -> v1::Network {
         detail,
         endpoints: endpoints.collect(),
         horizon_blocks: view.horizon,
+        search: view.health.search.map(|search| v1::Search {
+            from_height: search.from,
+            next_height: search.next,
+            watches: u32::try_from(search.watches).unwrap_or(u32::MAX),
+        }),
+        searched_from: view.health.searched_from,
     }
 }

@@ -26,9 +26,10 @@ pub(super) fn status(refusal: &Refusal, prefix: &str) -> Status {
         }
         Refusal::NotFound(watch) => not_found(watch.as_str()),
         Refusal::Settled(_) => Status::failed_precondition(refusal.to_string()),
-        Refusal::Full { .. } => {
+        Refusal::Full { .. } | Refusal::Exhausted { .. } => {
+            let subject = if let Refusal::Full { .. } = refusal { "watches" } else { "addresses" };
             let mut details = ErrorDetails::new();
-            details.add_quota_failure_violation("watches", refusal.to_string());
+            details.add_quota_failure_violation(subject, refusal.to_string());
             Status::with_error_details(Code::ResourceExhausted, refusal.to_string(), details)
         }
         Refusal::Unavailable(_) => {

@@ -239,6 +239,16 @@ impl WatchService for Api {
         Ok(Response::new(v1::CancelWatchResponse { watch: Some(self.message(&watch)) }))
     }
 
+    async fn next_address(
+        &self,
+        request: Request<v1::NextAddressRequest>,
+    ) -> Result<Response<v1::NextAddressResponse>, Status> {
+        let v1::NextAddressRequest { watch_id: id, reserve } = request.into_inner();
+        let next = self.driver.next_address(watch_id("watch_id", &id)?, reserve).await;
+        let next = next.map_err(|refusal| errors::status(&refusal, ""))?;
+        Ok(Response::new(v1::NextAddressResponse { address: next.address.to_string(), path: next.path() }))
+    }
+
     async fn subscribe(
         &self,
         request: Request<v1::SubscribeRequest>,

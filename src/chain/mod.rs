@@ -19,6 +19,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use h402_watch_engine::changes::{Ask, FinalityMarks, Interest, LookUp};
+use h402_watch_engine::descriptor::Derive;
 use h402_watch_engine::id::{Address, AssetId, BlockRef, Header, NetworkId, SpendKey, Timestamp, TxId};
 use h402_watch_engine::input::{Observation, Transfer, Verification};
 use h402_watch_engine::request::{Tag, WatchRequest};
@@ -72,6 +73,9 @@ pub struct Family {
     pub searches_below: bool,
     /// The finality tags that its chains may know.
     pub tags: &'static [Tag],
+    /// How its descriptors derive addresses, if it has descriptors. `request` spells a descriptor, and repeats it in
+    /// `terms.pay_to`.
+    pub derive: Option<Derive>,
 }
 
 /// One URL of a network.
@@ -462,6 +466,11 @@ impl Mailbox {
     /// The open interests, to match one block with; not to be held across an await.
     pub fn interests(&self) -> RwLockReadGuard<'_, Wants> {
         self.wants.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Whether a look-up waits.
+    pub fn has_look_ups(&self) -> bool {
+        !self.interests().look_ups.is_empty()
     }
 
     /// Takes up to `max` look-ups, oldest first.

@@ -90,7 +90,8 @@ pub enum Ask {
     /// No longer.
     Close(Interest),
     /// Look up what the chain and the mempools hold of this watch's subject already, and answer with
-    /// `Observation::LookedUp`. Its interests were opened before.
+    /// `Observation::LookedUp`. Its interests were opened before. A descriptor's look-up that shows addresses to be used is
+    /// followed by one for the addresses that come after them.
     LookUp(LookUp),
     /// A transaction left the chain: report it with `Observation::Seen`, or with `Observation::Missing`. A watch that is
     /// extended beyond its deadline waits for that.
@@ -107,8 +108,8 @@ pub struct LookUp {
     pub watch: WatchId,
     /// What to look for.
     pub subject: Subject,
-    /// Who is paid.
-    pub pay_to: Address,
+    /// Who is paid: one address, or those of a descriptor's that were not looked up before.
+    pub pay_to: Vec<Address>,
     /// In what.
     pub asset: AssetId,
     /// Blocks that state an earlier time need not be searched for an address; `None`: only the mempools.

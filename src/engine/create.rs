@@ -8,7 +8,7 @@ use crate::network::Network;
 use crate::receipt::{self, Evidence};
 use crate::request::{Depth, Report, Subject, WatchRequest};
 use crate::watch::{Outcome, Reason, Watch};
-use crate::{Engine, Refused};
+use crate::{Engine, Refused, descriptor};
 
 /// The answer to a request for a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,7 @@ impl Engine {
         }
         let net = self.networks.get(&request.network).ok_or_else(|| self.unknown_network(&request.network))?;
         check(&request, net, now, self.limits.lifetime_max_ms)?;
+        let window = descriptor::open(&request, net)?;
         if self.watches.len() >= self.limits.watches_max {
             return Err(Refused::Full { max: self.limits.watches_max });
         }
@@ -54,6 +55,7 @@ impl Engine {
             archived: false,
             artefacts: 0,
             last_hash: None,
+            window,
         };
         self.next_ordinal += 1;
         self.dirty.insert(ordinal);
@@ -98,10 +100,23 @@ impl Engine {
     /// now be needed.
     pub(crate) fn look_up_again(&mut self, ordinal: u64) {
         let Some(watch) = self.watches.get_mut(&ordinal) else { return };
+        if let Some(window) = &mut watch.window {
+            window.ask_anew();
+            self.dirty.insert(ordinal);
+            if !watch.looked_up {
+                // The answer to the one that is under way asks for it.
+                return;
+            }
+        }
+        self.ask_look_up(ordinal);
+    }
+
+    pub(crate) fn ask_look_up(&mut self, ordinal: u64) {
+        let Some(watch) = self.watches.get_mut(&ordinal) else { return };
         watch.looked_up = false;
-        let network = watch.request.network.clone();
         self.dirty.insert(ordinal);
-        if let (Some(watch), Some(net)) = (self.watches.get(&ordinal), self.networks.get(&network)) {
+        let network = watch.request.network.clone();
+        if let Some(net) = self.networks.get(&network) {
             let look_up = crate::look_up(watch, net);
             self.ask(&network, Ask::LookUp(look_up));
         }
@@ -183,7 +198,7 @@ fn check_subject(request: &WatchRequest, net: &Network) -> Result<(), Refused> {
         Subject::Authorization { valid_before: Some(time), .. } if time.0 > INTEGER_MAX => {
             invalid("subject.authorization.valid_before", "a time before the year 287396".into())
         }
-        Subject::Address => {
+        Subject::Address | Subject::Descriptor { .. } => {
             let Some(bottom) = net.heads.bottom() else { return Err(Refused::NotReady(request.network.clone())) };
             let lowest = bottom.block.height;
             let from = request.terms.from_height;

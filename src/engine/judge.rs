@@ -98,7 +98,7 @@ impl View<'_> {
     /// Why a transfer to somebody does not count for a watch, the deadline and claims aside.
     fn objection(&self, watch: &Watch, fact: &TxFact, transfer: &Transfer) -> Option<Reason> {
         let terms = &watch.request.terms;
-        if transfer.to != terms.pay_to {
+        if !watch.owns(&transfer.to) {
             return Some(Reason::WrongRecipient);
         }
         if transfer.asset != terms.asset {
@@ -107,7 +107,7 @@ impl View<'_> {
         if fact.execution == Execution::Reverted {
             return Some(Reason::Reverted);
         }
-        if !payer_fits(watch, fact, transfer) || pays_itself(fact, transfer) {
+        if !payer_fits(watch, fact, transfer) || pays_itself(watch, fact, transfer) {
             return Some(Reason::PayerMismatch);
         }
         if self.is_too_early(watch, fact) {
@@ -336,8 +336,8 @@ fn payer_fits(watch: &Watch, fact: &TxFact, transfer: &Transfer) -> bool {
 }
 
 /// What one pays oneself, change above all, is no payment.
-fn pays_itself(fact: &TxFact, transfer: &Transfer) -> bool {
-    transfer.from.as_ref() == Some(&transfer.to) || fact.funded_by.contains(&transfer.to)
+fn pays_itself(watch: &Watch, fact: &TxFact, transfer: &Transfer) -> bool {
+    transfer.from.iter().chain(&fact.funded_by).any(|payer| watch.owns(payer))
 }
 
 /// Whether what took the place of a watch's transaction broke the rules of replacement.

@@ -25,6 +25,7 @@ pub mod canonical;
 pub mod changes;
 pub mod claims;
 mod create;
+pub mod descriptor;
 pub mod heads;
 pub mod id;
 pub mod input;
@@ -114,6 +115,17 @@ pub enum Refused {
     Full {
         /// The limit.
         max: usize,
+    },
+    /// All addresses of a descriptor watch's window are used or reserved.
+    #[error(
+        "watch {watch} has no address left: expected one of its reserved addresses to be paid, or a watch with a \
+         gap_limit above {gap_limit}"
+    )]
+    Exhausted {
+        /// The watch.
+        watch: WatchId,
+        /// Its gap limit.
+        gap_limit: u32,
     },
 }
 
@@ -238,7 +250,7 @@ impl Engine {
     }
 
     /// Takes in a watch that was committed before, or was just made.
-    fn adopt(&mut self, watch: Watch) -> Result<(), RestoreError> {
+    fn adopt(&mut self, mut watch: Watch) -> Result<(), RestoreError> {
         let (ordinal, network) = (watch.ordinal, watch.request.network.clone());
         let Some(net) = self.networks.get_mut(&network) else {
             return Err(RestoreError::UnknownNetwork { watch: watch.id, network });
@@ -262,7 +274,11 @@ impl Engine {
             net.late_windows.insert((until, ordinal));
         }
         if !watch.looked_up {
-            asks.push(Ask::LookUp(look_up(&watch, net)));
+            if let Some(window) = &mut watch.window {
+                // Which part of it was answered before a restart is not known.
+                window.ask_anew();
+            }
+            asks.push(Ask::LookUp(look_up(&mut watch, net)));
         }
         self.out.asks.extend(asks.into_iter().map(|ask| (network.clone(), ask)));
         self.ordinals.insert(watch.id.clone(), ordinal);
@@ -364,8 +380,10 @@ impl WatchRequest {
     }
 }
 
-/// What has to be looked up for a watch: for an address, everything that may count.
-fn look_up(watch: &Watch, net: &Network) -> LookUp {
+/// What has to be looked up for a watch: for an address, everything that may count; for a descriptor, also what shows that
+/// an address is used, from the height on that the client names.
+fn look_up(watch: &mut Watch, net: &Network) -> LookUp {
+    let pay_to = watch.take_unasked();
     let terms = &watch.request.terms;
     let counts_new = terms.not_before.is_none() || watch.is_one_shot();
     let above_creation = watch.created_height.filter(|_| counts_new).map(|height| height + 1);
@@ -375,13 +393,14 @@ fn look_up(watch: &Watch, net: &Network) -> LookUp {
     LookUp {
         watch: watch.id.clone(),
         subject: watch.request.subject.clone(),
-        pay_to: terms.pay_to.clone(),
+        pay_to,
         asset: terms.asset.clone(),
-        since: Some(terms.not_before.unwrap_or(if terms.from_height.is_some() {
-            Timestamp(0)
-        } else {
-            since_creation
-        })),
+        since: Some(match (terms.not_before, terms.from_height) {
+            (_, Some(_)) if watch.window.is_some() => Timestamp(0),
+            (Some(not_before), _) => not_before,
+            (None, Some(_)) => Timestamp(0),
+            (None, None) => since_creation,
+        }),
         from_height: terms.from_height.or(above_creation),
     }
 }

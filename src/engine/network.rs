@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::changes::{Ask, FinalityMarks, Interest};
+use crate::descriptor::recipient;
 use crate::heads::Heads;
 use crate::id::{Header, Timestamp, TxId};
 use crate::input::TxFact;
@@ -205,8 +206,10 @@ fn insert(watches: &mut Vec<Ordinal>, watch: Ordinal) {
 pub(crate) fn interests_of(watch: &Watch) -> Vec<Interest> {
     let terms = &watch.request.terms;
     match &watch.request.subject {
-        Subject::Address => {
-            vec![Interest::Recipient { asset: terms.asset.clone(), address: terms.pay_to.clone() }]
+        Subject::Address => vec![recipient(&terms.asset, &terms.pay_to)],
+        Subject::Descriptor { .. } => {
+            let addresses = watch.window.iter().flat_map(|window| window.addresses());
+            addresses.map(|address| recipient(&terms.asset, address)).collect()
         }
         Subject::Authorization { authorizer, nonce, .. } => vec![Interest::Authorization {
             asset: terms.asset.clone(),
@@ -214,12 +217,18 @@ pub(crate) fn interests_of(watch: &Watch) -> Vec<Interest> {
             nonce: nonce.clone(),
         }],
         Subject::Transaction { tx } => {
-            let spends = watch.candidates.iter().flat_map(|candidate| &candidate.fact.spends);
             let mut all = vec![Interest::Tx(tx.clone())];
-            all.extend(spends.cloned().map(Interest::Spend));
-            all.sort();
-            all.dedup();
+            all.extend(spends_of(watch));
             all
         }
     }
+}
+
+/// Those that its candidates bring along: what would take the place of a transaction uses the same.
+pub(crate) fn spends_of(watch: &Watch) -> BTreeSet<Interest> {
+    if !matches!(watch.request.subject, Subject::Transaction { .. }) {
+        return BTreeSet::new();
+    }
+    let spends = watch.candidates.iter().flat_map(|candidate| &candidate.fact.spends);
+    spends.cloned().map(Interest::Spend).collect()
 }

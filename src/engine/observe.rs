@@ -6,7 +6,7 @@ use crate::changes::{Ask, Claim, ClaimKey, ClaimState, EventKind};
 use crate::id::{Header, NetworkId, Timestamp, TxId, WatchId};
 use crate::input::{Block, Execution, Observation, Place, TxFact};
 use crate::judge::{satisfies, wants};
-use crate::network::Ordinal;
+use crate::network::{Ordinal, spends_of};
 use crate::receipt::Detail;
 use crate::request::{Subject, Tag};
 use crate::watch::{Candidate, Outcome, Watch};
@@ -241,6 +241,10 @@ impl Engine {
         if watch.looked_up {
             return;
         }
+        if watch.window.as_ref().is_some_and(|window| window.has_unasked()) {
+            // What it found has moved the window on.
+            return self.ask_look_up(ordinal);
+        }
         watch.looked_up = true;
         self.dirty.insert(ordinal);
         if watch.outcome.is_none()
@@ -272,6 +276,9 @@ impl Engine {
             *time = net.heads.at(block.height).map_or(*time, |header| header.time);
         }
         let concerned = net.concerned(&fact);
+        for &ordinal in &concerned {
+            self.widen(ordinal, &fact);
+        }
         let mut moved = Vec::new();
         for &ordinal in &concerned {
             let one_shot = self.watches.get(&ordinal).is_some_and(Watch::is_one_shot);
@@ -368,10 +375,7 @@ impl Engine {
         let network = watch.request.network.clone();
         let Some(net) = self.networks.get_mut(&network) else { return };
         net.add_candidate(&fact.tx, ordinal);
-        let opened: Vec<_> = crate::network::interests_of(watch)
-            .into_iter()
-            .filter_map(|interest| net.open(interest, ordinal))
-            .collect();
+        let opened: Vec<_> = spends_of(watch).into_iter().filter_map(|interest| net.open(interest, ordinal)).collect();
         self.out.asks.extend(opened.into_iter().map(|ask| (network.clone(), ask)));
     }
 
@@ -564,7 +568,7 @@ enum Role {
 
 fn role_of(watch: &Watch, fact: &TxFact) -> Option<Role> {
     match &watch.request.subject {
-        Subject::Address => Some(Role::Payment),
+        Subject::Address | Subject::Descriptor { .. } => Some(Role::Payment),
         Subject::Transaction { tx } if *tx == fact.tx => Some(Role::Subject),
         Subject::Transaction { .. } => {
             watch.candidates.iter().any(|candidate| excludes(candidate, fact)).then_some(Role::Replacement)
@@ -585,10 +589,10 @@ fn excludes(candidate: &Candidate, fact: &TxFact) -> bool {
     candidate.fact.spends.iter().any(|key| fact.spends.contains(key))
 }
 
-/// What of a fact a watch keeps: the transfers to its recipient.
+/// What of a fact a watch keeps: the transfers that reach it.
 fn relevant(watch: &Watch, fact: &TxFact) -> TxFact {
     let mut kept = fact.clone();
-    kept.transfers.retain(|transfer| transfer.to == watch.request.terms.pay_to);
+    kept.transfers.retain(|transfer| watch.owns(&transfer.to));
     kept
 }
 
@@ -598,7 +602,7 @@ fn merge(candidate: &mut Candidate, further: &TxFact) -> bool {
         return false;
     }
     let known = &mut candidate.fact;
-    let before = (known.transfers.len(), known.spends.len());
+    let before = (known.transfers.len(), known.spends.len(), known.funded_by.len());
     for transfer in &further.transfers {
         if !known.transfers.iter().any(|other| other.index == transfer.index) {
             known.transfers.push(transfer.clone());
@@ -609,6 +613,11 @@ fn merge(candidate: &mut Candidate, further: &TxFact) -> bool {
             known.spends.push(key.clone());
         }
     }
+    for address in &further.funded_by {
+        if !known.funded_by.contains(address) {
+            known.funded_by.push(address.clone());
+        }
+    }
     known.transfers_known |= further.transfers_known;
     let executed = known.execution == Execution::Unknown && further.execution != Execution::Unknown;
     if executed {
@@ -616,10 +625,9 @@ fn merge(candidate: &mut Candidate, further: &TxFact) -> bool {
         known.sender = further.sender.clone();
         known.verification = further.verification.clone();
         known.matures = further.matures;
-        known.funded_by.clone_from(&further.funded_by);
         known.notes.clone_from(&further.notes);
     }
-    executed || before != (known.transfers.len(), known.spends.len())
+    executed || before != (known.transfers.len(), known.spends.len(), known.funded_by.len())
 }
 
 impl Observation {

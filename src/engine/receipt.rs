@@ -5,6 +5,7 @@
 
 use crate::canonical::Json;
 use crate::changes::EventKind;
+use crate::descriptor::Derived;
 use crate::id::BlockRef;
 use crate::input::{Execution, Place, Transfer, TxFact, Verification};
 use crate::request::{AmountRule, AtDeadline, Binding, Depth, Subject, Tag, Terms};
@@ -50,7 +51,7 @@ pub enum Evidence {
 pub fn receipt(watch: &Watch, kind: EventKind, detail: &Detail<'_>) -> Json {
     let mut json = envelope(watch, "receipt");
     let Json::Object(members) = &mut json else { return json };
-    let transaction = detail.candidate.map(|candidate| transaction(candidate, detail));
+    let transaction = detail.candidate.map(|candidate| transaction(watch, candidate, detail));
     let extra = Json::object([
         ("event", Json::text(kind.as_str())),
         ("state", Json::text(watch.state().as_str())),
@@ -86,7 +87,7 @@ pub fn settlement(watch: &Watch, outcome: &Outcome, evidence: &Evidence, decidin
         ("by", by),
         ("received", Json::text(watch.received.to_string())),
         ("transfers", transfers),
-        ("transaction", deciding.map_or(Json::Null, |candidate| transaction(candidate, &Detail::default()))),
+        ("transaction", deciding.map_or(Json::Null, |candidate| transaction(watch, candidate, &Detail::default()))),
         ("evidence", evidence_json(evidence)),
         ("fx", texts(&watch.request.binding.fx)),
     ]);
@@ -128,6 +129,11 @@ fn subject(subject: &Subject) -> Json {
             Json::object([("kind", Json::text("transaction")), ("tx", Json::text(tx.as_str()))])
         }
         Subject::Address => Json::object([("kind", Json::text("address"))]),
+        Subject::Descriptor { descriptor, gap_limit } => Json::object([
+            ("kind", Json::text("descriptor")),
+            ("descriptor", Json::text(descriptor.as_str())),
+            ("gapLimit", Json::Int(u64::from(*gap_limit))),
+        ]),
         Subject::Authorization { authorizer, nonce, valid_before } => Json::object([
             ("kind", Json::text("authorization")),
             ("authorizer", Json::text(authorizer.as_str())),
@@ -194,15 +200,15 @@ fn block(block: &BlockRef) -> Json {
     Json::object([("height", Json::Int(block.height)), ("hash", Json::text(block.hash.as_str()))])
 }
 
-fn transaction(candidate: &Candidate, detail: &Detail<'_>) -> Json {
+fn transaction(watch: &Watch, candidate: &Candidate, detail: &Detail<'_>) -> Json {
     let fact = &candidate.fact;
     let in_block = match (&fact.place, candidate.placed) {
         (Place::Block { block: b, .. }, true) => block(b),
         _ => Json::Null,
     };
     let moved: Vec<_> = match &detail.transfers {
-        Some(transfers) => transfers.iter().map(|t| transfer(t)).collect(),
-        None => candidate.claimed_transfers().map(transfer).collect(),
+        Some(transfers) => transfers.iter().map(|moved| transfer(watch, moved)).collect(),
+        None => candidate.claimed_transfers().map(|moved| transfer(watch, moved)).collect(),
     };
     Json::object([
         ("tx", Json::text(fact.tx.as_str())),
@@ -231,12 +237,14 @@ fn verification(verification: &Verification) -> Json {
     }
 }
 
-fn transfer(transfer: &Transfer) -> Json {
+fn transfer(watch: &Watch, transfer: &Transfer) -> Json {
+    let derived = watch.window.as_ref().and_then(|window| window.find(&transfer.to));
     Json::object([
         ("index", Json::Int(u64::from(transfer.index))),
         ("asset", Json::text(transfer.asset.as_str())),
         ("from", Json::maybe(transfer.from.as_ref())),
         ("to", Json::text(transfer.to.as_str())),
+        ("path", Json::maybe(derived.map(Derived::path))),
         ("amount", Json::text(transfer.amount.to_string())),
         ("via", Json::text(transfer.via.as_str())),
     ])
@@ -247,7 +255,7 @@ fn counted(watch: &Watch) -> Json {
     let mut all = Vec::new();
     for candidate in &watch.candidates {
         for moved in candidate.claimed_transfers() {
-            let Json::Object(mut members) = transfer(moved) else { continue };
+            let Json::Object(mut members) = transfer(watch, moved) else { continue };
             members.push(("tx".into(), Json::text(candidate.fact.tx.as_str())));
             members.push(("verification".into(), verification(&candidate.fact.verification)));
             if let Place::Block { block: b, .. } = &candidate.fact.place {

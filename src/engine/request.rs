@@ -17,6 +17,13 @@ pub enum Subject {
     },
     /// Whatever reaches `terms.pay_to`.
     Address,
+    /// Whatever reaches an address that a descriptor derives.
+    Descriptor {
+        /// The descriptor in the network's canonical spelling; `terms.pay_to` repeats it.
+        descriptor: String,
+        /// How many unused addresses above the highest used one are looked for, on each branch.
+        gap_limit: u32,
+    },
     /// A signed authorization that anyone may submit, in whichever transaction.
     Authorization {
         /// Who signed it.
@@ -73,7 +80,7 @@ pub enum AtDeadline {
 /// What a payment must meet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
-    /// Who must receive it.
+    /// Who must receive it: an address, or the descriptor that derives it.
     pub pay_to: Address,
     /// In which asset.
     pub asset: AssetId,

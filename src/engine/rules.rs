@@ -1,10 +1,11 @@
 //! What the operator sets: how a network is judged, and how much the engine holds.
 
+use crate::descriptor::Derive;
 use crate::id::NetworkId;
 use crate::request::Tag;
 
 /// How one network is followed and judged.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct NetworkRules {
     /// The network.
     pub network: NetworkId,
@@ -15,6 +16,8 @@ pub struct NetworkRules {
     pub tags: Vec<Tag>,
     /// Whether its source can search for payments below the headers that are kept.
     pub searches_below: bool,
+    /// How its descriptors derive addresses, if it has descriptors.
+    pub derive: Option<Derive>,
     /// How long after a deadline blocks that state an earlier time are waited for, ms.
     pub deadline_grace_ms: u64,
     /// How long after a failed or partial outcome late transfers are reported, ms.

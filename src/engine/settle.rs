@@ -319,6 +319,7 @@ impl Engine {
                 net.late_windows.remove(&(until, ordinal));
             }
         }
+        watch.window = None;
         self.out.watches.push(watch);
     }
 }

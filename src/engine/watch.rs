@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::amount::Amount;
+use crate::descriptor::Window;
 use crate::id::{BlockRef, Timestamp, TxId, WatchId};
 use crate::input::{Place, Transfer, TxFact};
 use crate::request::{Subject, WatchRequest};
@@ -63,6 +64,8 @@ pub struct Watch {
     pub artefacts: u32,
     /// The hash of the last one.
     pub last_hash: Option<[u8; 32]>,
+    /// The addresses that its descriptor derives; of no other subject. Dropped when it is archived.
+    pub window: Option<Box<Window>>,
 }
 
 impl Watch {
@@ -102,7 +105,7 @@ impl Watch {
 
     /// Whether it follows one transaction to its end, rather than adding up what comes.
     pub fn is_one_shot(&self) -> bool {
-        !matches!(self.request.subject, Subject::Address)
+        !matches!(self.request.subject, Subject::Address | Subject::Descriptor { .. })
     }
 }
 

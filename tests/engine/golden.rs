@@ -8,7 +8,9 @@ use h402_watch_engine::canonical::digest;
 use h402_watch_engine::id::Timestamp;
 use h402_watch_engine::input::{AuthorizationUse, Observation, TxFact, Verification};
 use h402_watch_engine::request::{AmountRule, AtDeadline, Binding, Report, Subject};
-use support::{BLOCK_MS, START_MS, World, block, pays, request, time_of, transfer, watch_address, watch_tx};
+use support::{
+    BLOCK_MS, START_MS, World, block, pays, request, time_of, transfer, watch_address, watch_descriptor, watch_tx,
+};
 
 /// All artefacts of a story, each in a file of its own.
 fn check(name: &str, world: &World) {
@@ -65,6 +67,14 @@ fn several_transfers_to_an_address() {
     several.transfers.push(transfer(7, "shop", 20));
     world.blocks(vec![block(6, "a", "a", vec![several, pays("t2", "shop", 50)])]);
     check("address", &world);
+}
+
+#[test]
+fn several_addresses_of_a_descriptor() {
+    let mut world = World::new();
+    world.create(watch_descriptor(100, 20));
+    world.blocks(vec![block(6, "a", "a", vec![pays("t1", "keys/0/0", 30), pays("t2", "keys/1/7", 70)])]);
+    check("descriptor", &world);
 }
 
 #[test]

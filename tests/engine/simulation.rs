@@ -392,7 +392,7 @@ impl Simulation {
             _ => {
                 let time = if let Place::Block { time, .. } = fact.place { time } else { Timestamp(0) };
                 look_up.since.is_some_and(|since| time >= since)
-                    && fact.transfers.iter().any(|moved| moved.to == look_up.pay_to)
+                    && fact.transfers.iter().any(|moved| look_up.pay_to.contains(&moved.to))
             }
         };
         let mut facts: Vec<_> = mined.filter(concerns).cloned().collect();

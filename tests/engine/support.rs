@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use h402_watch_engine::amount::Amount;
 use h402_watch_engine::changes::{Ask, Changes, Claim, ClaimKey, ClaimState, Event, FinalityMarks};
-use h402_watch_engine::id::{AssetId, BlockHash, BlockRef, Header, NetworkId, SpendKey, Timestamp, TxId, WatchId};
+use h402_watch_engine::id::{
+    Address, AssetId, BlockHash, BlockRef, Header, NetworkId, SpendKey, Timestamp, TxId, WatchId,
+};
 use h402_watch_engine::input::{Block, Execution, Observation, Place, Transfer, TxFact, Verification, Via};
 use h402_watch_engine::request::{AmountRule, AtDeadline, Binding, Depth, Report, Subject, Tag, Terms, WatchRequest};
 use h402_watch_engine::rules::{Limits, NetworkRules};
@@ -94,6 +96,17 @@ pub fn watch_address(amount: u64, depth: u32) -> WatchRequest {
     request(Subject::Address, amount, depth)
 }
 
+/// A watch on what the descriptor `keys` derives.
+pub fn watch_descriptor(amount: u64, gap_limit: u32) -> WatchRequest {
+    let subject = Subject::Descriptor { descriptor: "keys".into(), gap_limit };
+    with(request(subject, amount, 1), |it| it.terms.pay_to = "keys".into())
+}
+
+/// Descriptors of this world: `keys` derives `keys/0/0`, `keys/0/1`, … and `keys/1/0`, …; `no keys` derives nothing.
+pub fn derive(descriptor: &str, branch: u32, index: u32) -> Option<Address> {
+    (descriptor == "keys" && branch < 2).then(|| Address::new(format!("{descriptor}/{branch}/{index}")))
+}
+
 pub fn request(subject: Subject, amount: u64, depth: u32) -> WatchRequest {
     WatchRequest {
         network: network(),
@@ -122,6 +135,7 @@ pub fn rules() -> NetworkRules {
         horizon: HORIZON,
         tags: vec![Tag::Safe, Tag::Finalized],
         searches_below: false,
+        derive: Some(derive),
         deadline_grace_ms: 0,
         late_window_ms: 100 * BLOCK_MS,
     }

@@ -122,6 +122,8 @@ async fn bad_input_is_refused_naming_the_field() {
         (terms(|t| t.not_before_ms = t.deadline_ms), "watch.terms.not_before_ms"),
         (terms(|t| t.amount_rule = 77), "watch.terms.amount_rule"),
         (spec(tx("0x1234"), &shop(1), 1, 1), "watch.transaction.tx"),
+        (spec(descriptor(), "", 1, 1), "watch.output_descriptor"),
+        (spec(descriptor(), &shop(1), 1, 1), "watch.terms.pay_to"),
         (v1::WatchSpec { terms: None, ..good() }, "watch.terms"),
         (v1::WatchSpec { subject: None, ..good() }, "watch.subject"),
         (v1::WatchSpec { network: "eip155:5".into(), ..good() }, "watch.network"),
@@ -145,6 +147,12 @@ async fn bad_input_is_refused_naming_the_field() {
     assert_eq!(empty.get_details_bad_request().expect("details").field_violations[0].field, "watch");
     let listed = client.inner.list_watches(v1::ListWatchesRequest::default()).await.expect("lists").into_inner();
     assert!(listed.watches.is_empty(), "nothing of it was made");
+}
+
+/// A subject that EVM chains don't have.
+fn descriptor() -> v1::watch_spec::Subject {
+    let text = "wpkh(xpub/<0;1>/*)".into();
+    v1::watch_spec::Subject::OutputDescriptor(v1::DescriptorSubject { text, gap_limit: 0 })
 }
 
 fn two_to_the_256() -> String {

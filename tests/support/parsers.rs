@@ -1,7 +1,9 @@
 //! Each parser that takes bytes from outside, as a function that must not panic whatever it is given. Fuzz targets and tests
 //! share these.
 
+use bitcoin::Network;
 use h402_watch::api::request_of;
+use h402_watch::chain::bitcoin::descriptor::{canonical, derive_for};
 use h402_watch::chain::evm::wire::{FlatTrace, RpcBlock, RpcLog, RpcReceipt, RpcTx, TxTrace};
 use h402_watch::chain::evm::{FAMILY, Fetched, check_receipts, from_flat, from_frames};
 use h402_watch::config::Config;
@@ -27,9 +29,20 @@ pub fn texts(bytes: &[u8]) {
     if let Ok(amount) = text.parse::<h402_watch_engine::amount::Amount>() {
         assert_eq!(amount.to_string(), text, "an amount has one spelling");
     }
+    descriptor(bytes);
     let _ = (FAMILY.asset)(text);
     if let Ok(address) = (FAMILY.address)(text) {
         assert_eq!((FAMILY.address)(address.as_str()), Ok(address.clone()));
+    }
+}
+
+/// A descriptor from a caller.
+pub fn descriptor(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for network in [Network::Bitcoin, Network::Regtest] {
+        let Ok(spelled) = canonical(text, network) else { continue };
+        assert_eq!(canonical(&spelled, network).as_ref(), Ok(&spelled));
+        assert!(derive_for(network)(&spelled, 0, u32::MAX >> 1).is_some());
     }
 }
 

@@ -30,6 +30,8 @@ use crate::chain::{Health, HealthState, Mailbox, Reporter, Settings, Start, Stop
 const HEALTH_PERIOD: Duration = Duration::from_secs(2);
 /// Blocks found by polling, without a hint, after which announcements count as dead.
 const SILENT_BLOCKS: u32 = 3;
+/// How long announcements of blocks are gathered.
+const GATHER: Duration = Duration::from_millis(20);
 /// How often the nodes are asked what they know of themselves, while no block comes: deadlines wait for that.
 const SYNCED_PERIOD: Duration = Duration::from_secs(30);
 
@@ -60,7 +62,8 @@ pub(super) struct Follower {
     silent_blocks: u32,
     synced_at: Option<Instant>,
     state: HealthState,
-    reported: Option<(HealthState, Instant)>,
+    /// State, whether there was a search, and when.
+    reported: Option<(HealthState, bool, Instant)>,
     behind: bool,
 }
 
@@ -103,7 +106,7 @@ impl Follower {
         let mut next_poll = Instant::now();
         loop {
             let (mut poll, mut answer) = (false, false);
-            let more = self.query.is_some() || self.scan.is_under_way();
+            let more = self.query.is_some() || self.scan.is_under_way() || self.has_room_for_look_ups();
             let listen = self.mempool.listens_until().unwrap_or_else(|| next_poll + self.settings.poll_interval);
             tokio::select! {
                 // Polls come first: a flood of hints must not hold them back.
@@ -114,13 +117,13 @@ impl Follower {
                 () = mailbox.posted() => answer = true,
                 Some(hint) = hints.next() => {
                     self.hints_up = hint != wake::Hint::Down;
-                    poll = matches!(hint, wake::Hint::Block | wake::Hint::Gap);
-                    self.silent_blocks = if hint == wake::Hint::Block { 0 } else { self.silent_blocks };
-                    let told = matches!(hint, wake::Hint::Tx(_) | wake::Hint::Removed(_));
-                    self.hear(hint);
-                    if told {
-                        continue;
+                    if matches!(hint, wake::Hint::Block | wake::Hint::Gap) {
+                        // A block is announced more than once.
+                        next_poll = next_poll.min(Instant::now() + GATHER);
+                        self.silent_blocks = 0;
                     }
+                    self.hear(hint);
+                    continue;
                 }
                 () = std::future::ready(()), if more => answer = true,
             }
@@ -174,7 +177,7 @@ impl Follower {
             self.preferred = (self.preferred + 1) % self.node.len();
         }
         if let HealthState::Halted(why) = &self.state
-            && !matches!(&self.reported, Some((HealthState::Halted(_), _)))
+            && !matches!(&self.reported, Some((HealthState::Halted(_), ..)))
         {
             tracing::error!(network = %self.settings.network, why, "network halted");
         }
@@ -340,18 +343,20 @@ impl Follower {
     }
 
     async fn report_health(&mut self) -> Result<(), Stopping> {
-        let due =
-            self.reported.as_ref().is_none_or(|(state, at)| *state != self.state || at.elapsed() >= HEALTH_PERIOD);
-        if !due {
+        let search = self.scan.progress();
+        let news = |(state, searched, at): &(HealthState, bool, Instant)| {
+            *state != self.state || *searched != search.is_some() || at.elapsed() >= HEALTH_PERIOD
+        };
+        if !self.reported.as_ref().is_none_or(news) {
             return Ok(());
         }
-        self.reported = Some((self.state.clone(), Instant::now()));
+        self.reported = Some((self.state.clone(), search.is_some(), Instant::now()));
         let tips = (0..self.node.len()).filter_map(|index| self.node.at(index).tip());
         let health = Health {
             state: self.state.clone(),
             tip: tips.max_by_key(|tip| tip.height),
             endpoints: self.node.health(),
-            search: self.scan.progress(),
+            search,
             searched_from: self.pruned_below,
         };
         self.reports.health(health).await

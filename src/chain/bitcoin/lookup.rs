@@ -6,7 +6,8 @@
 //! index of transactions only while one of its outputs is unspent; otherwise the blocks from the named height on are searched
 //! ([`super::scan`]).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use bitcoin::{ScriptBuf, Txid};
 use h402_watch_engine::changes::LookUp;
@@ -14,9 +15,10 @@ use h402_watch_engine::id::Address;
 use h402_watch_engine::input::{Observation, TxFact};
 use h402_watch_engine::request::Subject;
 
-use super::block::short;
+use super::block::{Decoded, short};
 use super::facts::Hit;
 use super::follow::Follower;
+use super::node::Mined;
 use super::text::{self, Link};
 use crate::chain::endpoint::BATCH_MAX;
 use crate::chain::pool::Answer;
@@ -63,6 +65,11 @@ impl Follower {
         self.locate(orphans).await?;
         self.go_on_with_query().await;
         Ok(())
+    }
+
+    /// Whether more look-ups wait than were taken at once.
+    pub(super) fn has_room_for_look_ups(&self) -> bool {
+        self.walk.mirror.head().is_some() && self.look_ups.len() < LOOK_UPS_MAX && self.mailbox.has_look_ups()
     }
 
     /// The blocks of the mirror that a look-up has to search.
@@ -138,44 +145,62 @@ impl Follower {
             let in_mempool: Vec<_> =
                 batch.iter().zip(&present).filter_map(|(txid, at)| Some((*txid, (*at)?))).collect();
             found.extend(self.pending_facts(&in_mempool, true).await?);
-            for txid in batch {
-                if !found.contains_key(txid)
-                    && let Some(fact) = self.mined(txid).await?
-                {
-                    found.insert(*txid, fact);
-                }
-            }
+            let elsewhere: Vec<_> = batch.iter().filter(|txid| !found.contains_key(*txid)).copied().collect();
+            found.extend(self.mined_facts(&elsewhere).await?);
         }
         Ok(found)
     }
 
-    /// The fact about a transaction in a block, as far as the node tells which.
-    async fn mined(&mut self, txid: &Txid) -> Result<Option<TxFact>, String> {
-        let kept = self.cache.holding(txid).find(|block| self.walk.mirror.holds(block.link.height, block.link.hash));
-        let block = match kept.cloned() {
-            Some(block) => block,
-            None => {
-                let hash = match self.node.block_of(txid).await {
-                    Answer::Found(_, hash) => hash,
-                    Answer::Absent => return Ok(None),
-                    Answer::Failed(error) => return Err(error),
-                };
-                // A proof names blocks that have left the chain, too: then this finds none.
-                let link = match self.node.block(hash).await {
-                    Answer::Found(_, link) => link,
-                    Answer::Absent => return Ok(None),
-                    Answer::Failed(error) => return Err(error),
-                };
-                if !self.is_ours(&link).await? {
-                    return Ok(None);
+    /// The facts about transactions in blocks, as far as a node tells in which.
+    async fn mined_facts(&mut self, txids: &[Txid]) -> Result<Vec<(Txid, TxFact)>, String> {
+        if txids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mined = self.node.mined(txids).await.found("transactions")?;
+        let mut facts = Vec::new();
+        for (txid, mined) in txids.iter().zip(mined) {
+            let ours = |block: &&Arc<Decoded>| self.walk.mirror.holds(block.link.height, block.link.hash);
+            let kept = self.cache.holding(txid).find(ours).cloned();
+            let block = match (kept, mined) {
+                (Some(block), _) => block,
+                (None, None) => continue,
+                (None, Some(mined)) => match self.link_of(mined).await? {
+                    Some(link) => self.block_of(&link).await?,
+                    None => continue,
+                },
+            };
+            let place = block.txids.iter().position(|other| other == txid);
+            let place = place.ok_or("a transaction that is not in its block")?;
+            facts.extend(self.facts_of(&block, vec![(place, Hit::Whole)]).await.into_iter().map(|fact| (*txid, fact)));
+        }
+        Ok(facts)
+    }
+
+    /// The block of our chain in which a transaction was mined, if it is one.
+    async fn link_of(&self, mined: Mined) -> Result<Option<Link>, String> {
+        let Some(head) = self.walk.mirror.head() else { return Ok(None) };
+        let link = match mined {
+            Mined::In(hash) => self.node.block(hash).await,
+            Mined::Deep { under, depth } => {
+                if under != head.hash || depth > head.height + 1 {
+                    return Err("the node is not at our head".into());
                 }
-                self.block_of(&link).await?
+                let height = head.height + 1 - depth;
+                if let Some(link) = self.walk.mirror.at(height) {
+                    return Ok(Some(*link));
+                }
+                match self.node.range(0, height, 1).await {
+                    Answer::Found(source, links) => Answer::Found(source, links[0]),
+                    Answer::Absent => Answer::Absent,
+                    Answer::Failed(error) => Answer::Failed(error),
+                }
             }
         };
-        let Some(place) = block.txids.iter().position(|other| other == txid) else {
-            return Err("a transaction that is not in its block".into());
-        };
-        Ok(self.facts_of(&block, vec![(place, Hit::Whole)]).await.pop())
+        match link {
+            Answer::Found(_, link) => Ok(self.is_ours(&link).await?.then_some(link)),
+            Answer::Absent => Ok(None),
+            Answer::Failed(error) => Err(error),
+        }
     }
 
     /// Whether a block is in our chain. One above the head is not yet: it is matched when it joins.
@@ -337,10 +362,10 @@ impl Follower {
 
 /// Whom a look-up is about.
 pub(super) fn recipients(look_up: &LookUp) -> impl Iterator<Item = &Address> {
-    std::iter::once(&look_up.pay_to)
+    look_up.pay_to.iter()
 }
 
 /// Whether a transaction of a block pays one of these scripts.
-pub(super) fn pays(tx: &bitcoin::Transaction, scripts: &[ScriptBuf]) -> bool {
+pub(super) fn pays(tx: &bitcoin::Transaction, scripts: &HashSet<ScriptBuf>) -> bool {
     tx.output.iter().any(|output| scripts.contains(&output.script_pubkey))
 }

@@ -6,6 +6,7 @@
 //! (`chain/endpoint.rs`): corepc-client has no batches, no bound on an answer and a fixed time limit.
 
 pub mod block;
+pub mod descriptor;
 mod facts;
 mod follow;
 mod lookup;

@@ -2,7 +2,7 @@
 //! pass for all watches that wait, and by the node's index of block filters where it has one. How far it has come is told with
 //! the source's health.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use bitcoin::{BlockHash, ScriptBuf};
 use h402_watch_engine::changes::LookUp;
@@ -39,7 +39,7 @@ pub struct Scan {
 struct Pass {
     look_ups: Vec<LookUp>,
     /// What is paid to, of a pass for addresses.
-    scripts: Vec<ScriptBuf>,
+    scripts: HashSet<ScriptBuf>,
     start: u64,
     next: u64,
     /// The hash of the block below the next.
@@ -112,7 +112,8 @@ impl Follower {
         let start = look_ups.iter().map(from).min()?;
         let network = self.node.network();
         let script = |address: &Address| text::parse_address(address.as_str(), network).ok();
-        let scripts = if txs { Vec::new() } else { look_ups.iter().flat_map(recipients).filter_map(script).collect() };
+        let scripts =
+            if txs { HashSet::new() } else { look_ups.iter().flat_map(recipients).filter_map(script).collect() };
         tracing::info!(network = %self.settings.network, from = start, watches = look_ups.len(), "searching");
         Some(Pass { look_ups, scripts, start, next: start, below: None, found: Vec::new(), filters: true })
     }

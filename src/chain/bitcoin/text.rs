@@ -9,6 +9,7 @@ use h402_watch_engine::changes::Interest;
 use h402_watch_engine::id::{Address, AssetId, BlockHash, SpendKey, TxId};
 use h402_watch_engine::request::{Subject, WatchRequest};
 
+use super::descriptor;
 use crate::chain::{BadField, Family, mirror};
 
 /// What a header's place in the chain is kept as.
@@ -59,6 +60,7 @@ macro_rules! family {
             binary: |interest| binary(interest, $network),
             searches_below: true,
             tags: &[],
+            derive: Some(descriptor::derive_for($network)),
         }
     };
 }
@@ -76,8 +78,13 @@ pub fn family(network: Network) -> Family {
 fn spell_request(request: &mut WatchRequest, network: Network) -> Result<(), BadField> {
     let bad = |field: &'static str| move |expected| BadField { field: field.to_owned(), expected };
     let terms = &mut request.terms;
-    let script = parse_address(terms.pay_to.as_str(), network).map_err(bad("terms.pay_to"))?;
-    terms.pay_to = address(&script, network);
+    if let Subject::Descriptor { descriptor, .. } = &mut request.subject {
+        *descriptor = descriptor::canonical(descriptor, network).map_err(bad("output_descriptor.text"))?;
+        terms.pay_to = Address::new(descriptor.as_str());
+    } else {
+        let script = parse_address(terms.pay_to.as_str(), network).map_err(bad("terms.pay_to"))?;
+        terms.pay_to = address(&script, network);
+    }
     terms.asset = asset(terms.asset.as_str()).map_err(bad("terms.asset"))?;
     if terms.payer.is_some() {
         return Err(bad("terms.payer")("nothing: inputs don't say who pays".into()));
@@ -88,7 +95,7 @@ fn spell_request(request: &mut WatchRequest, network: Network) -> Result<(), Bad
             *tx = self::tx(parsed.ok_or_else(|| bad("transaction.tx")("a txid, 64 hex digits".into()))?);
             Ok(())
         }
-        Subject::Address => Ok(()),
+        Subject::Address | Subject::Descriptor { .. } => Ok(()),
         Subject::Authorization { .. } => {
             Err(bad("authorization")("a transaction or an address: Bitcoin has no authorizations".into()))
         }

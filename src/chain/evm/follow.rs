@@ -114,7 +114,7 @@ impl Follower {
         let mut next_poll = Instant::now();
         loop {
             let (mut poll, mut answer) = (false, false);
-            let more = self.query.is_some();
+            let more = self.query.is_some() || self.has_room_for_look_ups();
             tokio::select! {
                 // Polls come first: a flood of hints must not hold them back.
                 biased;

@@ -86,6 +86,12 @@ impl Follower {
         Ok(())
     }
 
+    /// Whether more look-ups wait than were taken at once.
+    pub(super) fn has_room_for_look_ups(&self) -> bool {
+        let able = self.walk.mirror.head().is_some() && self.unfinished.is_none();
+        able && self.look_ups.len() < LOOK_UPS_MAX && self.mailbox.has_look_ups()
+    }
+
     async fn looked_up(&mut self, look_up: &LookUp, facts: Vec<TxFact>) -> Result<(), Stopping> {
         let Some(under) = self.walk.mirror.head().map(Link::block_ref) else { return Ok(()) };
         let observation = Observation::LookedUp { watch: look_up.watch.clone(), under, facts };
@@ -233,7 +239,7 @@ impl Follower {
         }
         for look_up in asked {
             let pays = |fact: &&TxFact| {
-                fact.transfers.iter().any(|moved| moved.to == look_up.pay_to && moved.asset == look_up.asset)
+                fact.transfers.iter().any(|moved| look_up.pay_to.contains(&moved.to) && moved.asset == look_up.asset)
             };
             let within =
                 || held.iter().filter(|(link, _)| look_up.since.is_some_and(|since| link.timestamp() >= since));

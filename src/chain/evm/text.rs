@@ -34,6 +34,7 @@ pub const FAMILY: Family = Family {
     binary: |_| None,
     searches_below: false,
     tags: &[Tag::Safe, Tag::Finalized],
+    derive: None,
 };
 
 const ADDRESS_EXPECTED: &str = "an address, 0x and 40 hex digits, with a correct EIP-55 checksum or all in one case";
@@ -41,6 +42,11 @@ const WORD_EXPECTED: &str = "0x and 64 hex digits";
 
 fn spell_request(request: &mut WatchRequest) -> Result<(), BadField> {
     let bad = |field: &'static str| move |expected| BadField { field: field.to_owned(), expected };
+    if let Subject::Descriptor { .. } = request.subject {
+        let expected =
+            "a transaction, an address or an authorization: EVM chains have no output descriptors".to_owned();
+        return Err(BadField { field: "output_descriptor".into(), expected });
+    }
     let terms = &mut request.terms;
     terms.pay_to = (FAMILY.address)(terms.pay_to.as_str()).map_err(bad("terms.pay_to"))?;
     terms.asset = (FAMILY.asset)(terms.asset.as_str())
@@ -50,7 +56,7 @@ fn spell_request(request: &mut WatchRequest) -> Result<(), BadField> {
     }
     match &mut request.subject {
         Subject::Transaction { tx: id } => *id = tx(parse_word(id.as_str()).map_err(bad("transaction.tx"))?),
-        Subject::Address => {}
+        Subject::Address | Subject::Descriptor { .. } => {}
         Subject::Authorization { authorizer, nonce, .. } => {
             *authorizer = (FAMILY.address)(authorizer.as_str()).map_err(bad("authorization.authorizer"))?;
             *nonce = word(parse_word(nonce).map_err(bad("authorization.nonce"))?);
