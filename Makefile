@@ -3,14 +3,14 @@
 H402_DEVNET ?= $(HOME)/.cache/h402-watch/devnet
 export H402_DEVNET
 
-.PHONY: demo test lint anvil devnet python fuzz
+.PHONY: demo test lint anvil bitcoind devnet python fuzz
 
-## Follow eight payments on a real node to their outcomes.
-demo: anvil
+## Follow payments on an EVM chain and on Bitcoin, on real nodes, to their outcomes.
+demo: anvil bitcoind
 	cargo build --locked
 	cargo run --locked --quiet --example demo
 
-## Everything: engine, store, API, black-box tests on a real node, a client in another language.
+## Everything: engine, store, API, black-box tests on real nodes, a client in another language.
 test: devnet python
 	cargo test --locked --workspace
 
@@ -20,13 +20,15 @@ lint:
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	deploy/deny.sh
 
-## The demo's node, outside of target/.
+## The demo's nodes, outside of target/.
 anvil:
 	deploy/devnet/get-anvil.sh $(H402_DEVNET)/anvil
 
-## All development nodes: anvil, and Debian's bitcoind with an Electrum server.
-devnet: anvil
+bitcoind:
 	deploy/devnet/get-bitcoind.sh $(H402_DEVNET)/bitcoind
+
+## All development nodes: those, and an Electrum server.
+devnet: anvil bitcoind
 	deploy/devnet/get-electrum-server.sh $(H402_DEVNET)/electrum
 
 ## A Python environment for the client that the tests generate from proto/.

@@ -44,6 +44,25 @@ fn descriptors_are_good() {
     }
 }
 
+/// The first block of regtest, and a notification.
+fn genesis() -> String {
+    let block = bitcoin::constants::genesis_block(bitcoin::Network::Regtest);
+    format!("{}\0rawtx\0\x01\x01\x01\x01", bitcoin::consensus::encode::serialize_hex(&block))
+}
+
+#[test]
+fn the_first_block_is_good() {
+    use h402_watch::chain::bitcoin::block::decode;
+    let block = bitcoin::constants::genesis_block(bitcoin::Network::Regtest);
+    let hex = bitcoin::consensus::encode::serialize_hex(&block);
+    let decoded = decode(&hex, block.block_hash(), 0).expect("a good block");
+    assert_eq!(decoded.txids.len(), 1);
+    let mut twice = block.clone();
+    twice.txdata.push(block.txdata[0].clone());
+    let hex = bitcoin::consensus::encode::serialize_hex(&twice);
+    assert!(decode(&hex, block.block_hash(), 0).is_err(), "a list that repeats its end");
+}
+
 /// Good bytes, some of them changed.
 fn mutated(good: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
     let length = good.len();
@@ -68,7 +87,13 @@ proptest! {
         parsers::watch_spec(&bytes);
         parsers::texts(&bytes);
         parsers::node_answers(&bytes);
+        parsers::bitcoind_says(&bytes);
         parsers::config(&bytes);
+    }
+
+    #[test]
+    fn blocks_that_are_nearly_good(bytes in mutated(genesis().into_bytes())) {
+        parsers::bitcoind_says(&bytes);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod endpoint;
 pub mod evm;
 mod mirror;
 mod pool;
+mod query;
 mod walk;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};

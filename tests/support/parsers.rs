@@ -1,9 +1,14 @@
 //! Each parser that takes bytes from outside, as a function that must not panic whatever it is given. Fuzz targets and tests
 //! share these.
 
+use std::collections::HashMap;
+
 use bitcoin::Network;
 use h402_watch::api::request_of;
+use h402_watch::chain::bitcoin::block::decode;
 use h402_watch::chain::bitcoin::descriptor::{canonical, derive_for};
+use h402_watch::chain::bitcoin::family;
+use h402_watch::chain::bitcoin::wake::hint;
 use h402_watch::chain::evm::wire::{FlatTrace, RpcBlock, RpcLog, RpcReceipt, RpcTx, TxTrace};
 use h402_watch::chain::evm::{FAMILY, Fetched, check_receipts, from_flat, from_frames};
 use h402_watch::config::Config;
@@ -31,6 +36,10 @@ pub fn texts(bytes: &[u8]) {
     }
     descriptor(bytes);
     let _ = (FAMILY.asset)(text);
+    let bitcoin = family(Network::Bitcoin);
+    if let Ok(address) = (bitcoin.address)(text) {
+        assert_eq!((bitcoin.address)(address.as_str()), Ok(address.clone()));
+    }
     if let Ok(address) = (FAMILY.address)(text) {
         assert_eq!((FAMILY.address)(address.as_str()), Ok(address.clone()));
     }
@@ -66,6 +75,24 @@ pub fn node_answers(bytes: &[u8]) {
     if let Ok(traces) = serde_json::from_slice::<Vec<TxTrace>>(frames) {
         let _ = from_frames(&block, traces);
     }
+}
+
+/// What a bitcoind sends: a block in hex, and a notification of topic, body and counter; separated by zero bytes.
+pub fn bitcoind_says(bytes: &[u8]) {
+    let mut parts = bytes.split(|byte| *byte == 0);
+    let mut next = || parts.next().unwrap_or_default();
+    let (block, topic, counter) = (next(), next(), next());
+    if let Ok(hex) = std::str::from_utf8(block) {
+        let _ = decode(hex, hash_of(hex), 1);
+    }
+    let _ = hint(topic, bytes, counter, &mut HashMap::new());
+}
+
+/// The hash that a block in hex has, so that more of it is looked at than that.
+fn hash_of(hex: &str) -> bitcoin::BlockHash {
+    let header = hex.get(..160).and_then(|header| bitcoin::consensus::encode::deserialize_hex(header).ok());
+    let genesis = bitcoin::constants::genesis_block(Network::Regtest).header;
+    header.unwrap_or(genesis).block_hash()
 }
 
 /// A configuration file.

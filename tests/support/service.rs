@@ -15,6 +15,8 @@ pub struct Setup {
     pub engine: &'static str,
     /// CAIP-2.
     pub id: String,
+    /// Another name of it.
+    pub alias: &'static str,
     /// Name, HTTP URL and WebSocket URL of each endpoint.
     pub endpoints: Vec<(String, String, Option<String>)>,
     pub block_time_ms: u64,
@@ -26,6 +28,8 @@ pub struct Setup {
     pub network: String,
     /// More keys of each endpoint, as TOML.
     pub endpoint: String,
+    /// Further networks.
+    pub beside: Vec<Setup>,
     /// More sections, as TOML.
     pub more: String,
     /// More keys of [grpc], as TOML.
@@ -37,6 +41,7 @@ impl Default for Setup {
         Self {
             engine: "fjall",
             id: "eip155:31337".into(),
+            alias: "dev",
             endpoints: Vec::new(),
             block_time_ms: 200,
             poll_interval_ms: 100,
@@ -45,6 +50,7 @@ impl Default for Setup {
             late_window_ms: 60_000,
             network: String::new(),
             endpoint: String::new(),
+            beside: Vec::new(),
             more: String::new(),
             grpc: String::new(),
         }
@@ -75,16 +81,24 @@ impl Setup {
     }
 
     fn toml(&self, store: &Path) -> String {
-        let mut text = format!(
+        let sections = format!(
             "[grpc]\nlisten = \"127.0.0.1:0\"\n{grpc}\n[http]\nlisten = \"127.0.0.1:0\"\n\
-             [store]\nengine = \"{engine}\"\npath = \"{path}\"\n{more}\n\
-             [[network]]\nid = \"{id}\"\naliases = [\"dev\"]\nblock_time_ms = {block}\npoll_interval_ms = {poll}\n\
-             horizon_blocks = {horizon}\nlook_back_blocks = {back}\ndeadline_grace_ms = {grace}\nlate_window_ms = {late}\n{network}\n",
+             [store]\nengine = \"{engine}\"\npath = \"{path}\"\n{more}\n",
             grpc = self.grpc,
             engine = self.engine,
             path = store.display(),
             more = self.more,
+        );
+        let networks = std::iter::once(self).chain(&self.beside).map(Self::network_toml);
+        sections + &networks.collect::<String>()
+    }
+
+    fn network_toml(&self) -> String {
+        let mut text = format!(
+            "[[network]]\nid = \"{id}\"\naliases = [\"{alias}\"]\nblock_time_ms = {block}\npoll_interval_ms = {poll}\n\
+             horizon_blocks = {horizon}\nlook_back_blocks = {back}\ndeadline_grace_ms = {grace}\nlate_window_ms = {late}\n{network}\n",
             id = self.id,
+            alias = self.alias,
             block = self.block_time_ms,
             poll = self.poll_interval_ms,
             horizon = self.horizon_blocks,

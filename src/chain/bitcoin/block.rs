@@ -45,6 +45,9 @@ pub fn decode(hex: &str, hash: BlockHash, height: u64) -> Result<Decoded, String
     if root != Some(header.merkle_root.to_raw_hash()) || distinct.len() != txids.len() {
         return Err("a block whose transactions are not those of its header".into());
     }
+    if !block.check_witness_commitment() {
+        return Err("a block whose witnesses are not those that it commits to".into());
+    }
     let link = Link { height, hash, parent: header.prev_blockhash, time: u64::from(header.time) };
     Ok(Decoded { link, block, txids })
 }

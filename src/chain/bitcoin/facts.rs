@@ -118,7 +118,7 @@ pub fn outpoints(tx: &Transaction) -> impl Iterator<Item = &bitcoin::OutPoint> {
 }
 
 /// A transaction of a block.
-pub fn in_block(link: &Link) -> Place {
+pub(super) fn in_block(link: &Link) -> Place {
     Place::Block { block: link.block_ref(), time: link.timestamp() }
 }
 

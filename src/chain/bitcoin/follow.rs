@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::block::{Cache, Decoded};
 use super::facts::{self, Hit};
-use super::lookup::Searching;
 use super::mempool::Mempool;
 use super::node::Node;
 use super::scan::Scan;
@@ -23,6 +22,7 @@ use super::text::Link;
 use super::wake;
 use crate::chain::mirror::Tip;
 use crate::chain::pool::{Answer, RETRY};
+use crate::chain::query::Searching;
 use crate::chain::walk::{Hold, Step, Walk};
 use crate::chain::{Health, HealthState, Mailbox, Reporter, Settings, Start, Stopping};
 
@@ -51,7 +51,7 @@ pub(super) struct Follower {
     /// Those that search below what is kept.
     pub(super) scan: Scan,
     /// The address query that is being answered.
-    pub(super) query: Option<Searching>,
+    pub(super) query: Option<Searching<BlockHash>>,
     /// The lowest block that each node still has, the worst of them; 0 where none is pruned.
     pub(super) pruned_below: u64,
     /// Whether transactions and blocks are announced.

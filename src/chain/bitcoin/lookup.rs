@@ -6,7 +6,7 @@
 //! index of transactions only while one of its outputs is unspent; otherwise the blocks from the named height on are searched
 //! ([`super::scan`]).
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bitcoin::{ScriptBuf, Txid};
@@ -22,8 +22,9 @@ use super::node::Mined;
 use super::text::{self, Link};
 use crate::chain::endpoint::BATCH_MAX;
 use crate::chain::pool::Answer;
+use crate::chain::query::Searching;
 use crate::chain::walk::Chain as _;
-use crate::chain::{AddressQuery, AddressReport, Received, Stopping};
+use crate::chain::{AddressQuery, Stopping};
 
 /// Look-ups that are answered together.
 const LOOK_UPS_MAX: usize = 1000;
@@ -31,21 +32,6 @@ const LOOK_UPS_MAX: usize = 1000;
 const BLOCKS_AT_ONCE: usize = 12;
 /// Blocks that are searched for an address query between two looks at the chain.
 const QUERY_BLOCKS_AT_ONCE: usize = 4;
-/// Blocks that one query searches at most, the newest ones.
-const QUERY_BLOCKS_MAX: usize = 1024;
-/// Transfers after which a query stops at the end of a block.
-const QUERY_TRANSFERS_MAX: usize = 5000;
-
-/// An address query that is being answered.
-pub(super) struct Searching {
-    query: AddressQuery,
-    script: ScriptBuf,
-    head: Link,
-    /// What is still to be searched, the newest first.
-    links: VecDeque<Link>,
-    searched_from: Link,
-    transfers: Vec<Received>,
-}
 
 impl Follower {
     /// Answers what was asked since the last time, as far as it can be told now.
@@ -300,63 +286,33 @@ impl Follower {
         Ok(())
     }
 
-    /// Answers the address query that waits longest, a few blocks at a time, from the newest down.
+    /// Answers the address query that waits longest, a few blocks at a time.
     async fn go_on_with_query(&mut self) {
-        let Some(mut asked) = self.query.take().or_else(|| self.next_query()) else { return };
+        if self.query.is_none() {
+            let next = self.mailbox.take_queries(1).pop();
+            self.query = next.and_then(|query| Searching::new(query, &self.walk.mirror));
+        }
+        let Some(mut asked) = self.query.take() else { return };
         for _ in 0..QUERY_BLOCKS_AT_ONCE {
-            let room = asked.transfers.len() < QUERY_TRANSFERS_MAX;
-            let Some(link) = asked.links.pop_front().filter(|_| room) else {
-                let (head, searched_from) = (asked.head.block_ref(), asked.searched_from.block_ref());
-                let transfers = asked.transfers.into_iter().rev().collect();
-                // The caller may have gone away.
-                let _ = asked.query.reply.send(Ok(AddressReport { head, searched_from, transfers }));
-                return;
-            };
-            asked.searched_from = link;
-            if !self.cache.may_pay(link.hash, &[short(asked.script.as_bytes())]) {
-                continue;
-            }
-            match self.received_in(&link, &asked).await {
-                Ok(received) => asked.transfers.extend(received.into_iter().rev()),
-                Err(error) => {
-                    let _ = asked.query.reply.send(Err(error));
-                    return;
-                }
+            let Some(link) = asked.next_block() else { return asked.finish() };
+            match self.received_in(&link, asked.query()).await {
+                Ok(facts) => asked.add(&link, &facts),
+                Err(error) => return asked.fail(error),
             }
         }
-        if !asked.query.reply.is_closed() {
-            self.query = Some(asked);
+        self.query = Some(asked).filter(Searching::is_wanted);
+    }
+
+    async fn received_in(&mut self, link: &Link, query: &AddressQuery) -> Result<Vec<TxFact>, String> {
+        let script = text::parse_address(query.address.as_str(), self.node.network())?;
+        if !self.cache.may_pay(link.hash, &[short(script.as_bytes())]) {
+            return Ok(Vec::new());
         }
-    }
-
-    fn next_query(&mut self) -> Option<Searching> {
-        let query = self.mailbox.take_queries(1).pop()?;
-        let head = self.walk.mirror.head().copied()?;
-        let script = text::parse_address(query.address.as_str(), self.node.network()).ok()?;
-        let since = query.since.unwrap_or_default();
-        let links = self.walk.mirror.iter().rev().take(QUERY_BLOCKS_MAX);
-        let links = links.filter(|link| link.timestamp() >= since).copied().collect();
-        Some(Searching { query, script, head, links, searched_from: head, transfers: Vec::new() })
-    }
-
-    async fn received_in(&mut self, link: &Link, asked: &Searching) -> Result<Vec<Received>, String> {
         let block = self.block_of(link).await?;
-        let pays = |tx: &bitcoin::Transaction| tx.output.iter().any(|output| output.script_pubkey == asked.script);
-        let hits = block.block.txdata.iter().enumerate().filter(|(_, tx)| pays(tx));
-        let hits = hits.map(|(place, _)| (place, Hit::Whole)).collect();
-        let mut received = Vec::new();
-        for fact in self.facts_of(&block, hits).await {
-            let own = |fact: &TxFact| fact.funded_by.contains(&asked.query.address);
-            let matching = fact.transfers.iter().filter(|moved| moved.to == asked.query.address && !own(&fact));
-            received.extend(matching.filter(|moved| !moved.amount.is_zero()).map(|moved| Received {
-                tx: fact.tx.clone(),
-                block: link.block_ref(),
-                time: link.timestamp(),
-                transfer: moved.clone(),
-                verification: fact.verification.clone(),
-            }));
-        }
-        Ok(received)
+        let scripts = HashSet::from([script]);
+        let txs = block.block.txdata.iter().enumerate().filter(|(_, tx)| pays(tx, &scripts));
+        let hits = txs.map(|(place, _)| (place, Hit::Whole)).collect();
+        Ok(self.facts_of(&block, hits).await)
     }
 }
 

@@ -7,7 +7,7 @@
 
 pub mod block;
 pub mod descriptor;
-mod facts;
+pub mod facts;
 mod follow;
 mod lookup;
 mod mempool;

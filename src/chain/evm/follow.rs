@@ -18,13 +18,13 @@ use tokio_util::sync::CancellationToken;
 use super::balance::Balances;
 use super::facts::{self, Hit, Matcher};
 use super::fetch::{Blocks, Internal};
-use super::lookup::Searching;
 use super::pool::{Fetched, Pool};
 use super::text::Link;
 use super::wake::{self, Hint};
 use super::wire::RpcBlock;
 use crate::chain::mirror::Tip;
 use crate::chain::pool::{Answer, RETRY};
+use crate::chain::query::Searching;
 use crate::chain::walk::{Hold, Step, Walk};
 use crate::chain::{Health, HealthState, InternalTransfers, Mailbox, Reporter, Settings, Start, Stopping};
 
@@ -47,7 +47,7 @@ pub(super) struct Follower {
     /// Look-ups that are to be answered.
     pub(super) look_ups: VecDeque<LookUp>,
     /// The address query that is being answered.
-    pub(super) query: Option<Searching>,
+    pub(super) query: Option<Searching<B256>>,
     /// Watched transactions that a mempool had, and no block yet.
     pub(super) seen: BTreeSet<TxId>,
     /// Transactions that were not found: the poll at which to look again, and how often that was done.

@@ -25,29 +25,16 @@ use super::wire::{Quantity, RpcLog, RpcTx};
 use crate::chain::endpoint::BATCH_MAX;
 use crate::chain::endpoint::{CallError, Endpoint};
 use crate::chain::pool::{Answer, Answers, has_last};
+use crate::chain::query::Searching;
 use crate::chain::walk::Chain as _;
-use crate::chain::{AddressQuery, AddressReport, Received, Stopping};
+use crate::chain::{AddressQuery, Stopping};
 
 /// Look-ups that are answered together.
 const LOOK_UPS_MAX: usize = 1000;
 /// Blocks that are searched for an address query between two looks at the chain.
 const QUERY_BLOCKS_AT_ONCE: usize = 16;
-/// Blocks that one query searches at most, the newest ones.
-const QUERY_BLOCKS_MAX: usize = 1024;
-/// Transfers after which a query stops at the end of a block.
-const QUERY_TRANSFERS_MAX: usize = 5000;
 /// After how many polls a transaction that no node knew is looked for again: it may have been on its way to the mempool.
 const LOOK_AGAIN_AFTER: [u64; 3] = [1, 2, 4];
-
-/// An address query that is being answered.
-pub(super) struct Searching {
-    query: AddressQuery,
-    head: Link,
-    /// What is still to be searched, the newest first.
-    links: VecDeque<Link>,
-    searched_from: Link,
-    transfers: Vec<Received>,
-}
 
 /// Where a transaction was found.
 #[derive(Clone, Debug)]
@@ -446,56 +433,26 @@ impl Follower {
         }
     }
 
-    /// Answers the address query that waits longest, a few blocks at a time, from the newest down.
+    /// Answers the address query that waits longest, a few blocks at a time.
     async fn go_on_with_query(&mut self) {
-        let mut asked = match self.query.take() {
-            Some(asked) => asked,
-            None => {
-                let next = self.mailbox.take_queries(1).pop();
-                let (Some(query), Some(head)) = (next, self.walk.mirror.head().copied()) else { return };
-                let since = query.since.unwrap_or_default();
-                let links =
-                    self.walk.mirror.iter().rev().take(QUERY_BLOCKS_MAX).filter(|link| link.timestamp() >= since);
-                Searching { links: links.copied().collect(), query, head, searched_from: head, transfers: Vec::new() }
-            }
-        };
+        if self.query.is_none() {
+            let next = self.mailbox.take_queries(1).pop();
+            self.query = next.and_then(|query| Searching::new(query, &self.walk.mirror));
+        }
+        let Some(mut asked) = self.query.take() else { return };
         for _ in 0..QUERY_BLOCKS_AT_ONCE {
-            let room = asked.transfers.len() < QUERY_TRANSFERS_MAX;
-            let Some(link) = asked.links.pop_front().filter(|_| room) else {
-                let (head, searched_from) = (asked.head.block_ref(), asked.searched_from.block_ref());
-                let transfers = asked.transfers.into_iter().rev().collect();
-                // The caller may have gone away.
-                let _ = asked.query.reply.send(Ok(AddressReport { head, searched_from, transfers }));
-                return;
-            };
-            match self.received_in(&link, &asked.query).await {
-                Ok(received) => asked.transfers.extend(received.into_iter().rev()),
-                Err(error) => {
-                    let _ = asked.query.reply.send(Err(error));
-                    return;
-                }
+            let Some(link) = asked.next_block() else { return asked.finish() };
+            match self.received_in(&link, asked.query()).await {
+                Ok(facts) => asked.add(&link, &facts),
+                Err(error) => return asked.fail(error),
             }
-            asked.searched_from = link;
         }
-        if !asked.query.reply.is_closed() {
-            self.query = Some(asked);
-        }
+        self.query = Some(asked).filter(Searching::is_wanted);
     }
 
-    async fn received_in(&mut self, link: &Link, query: &AddressQuery) -> Result<Vec<Received>, String> {
+    async fn received_in(&mut self, link: &Link, query: &AddressQuery) -> Result<Vec<TxFact>, String> {
         let block = self.block_of(link).await?;
-        let mut received = Vec::new();
-        for fact in self.paid_to(&block, query).await? {
-            let matching = fact.transfers.iter().filter(|t| t.to == query.address && t.asset == query.asset);
-            received.extend(matching.filter(|moved| !moved.amount.is_zero()).map(|moved| Received {
-                tx: fact.tx.clone(),
-                block: link.block_ref(),
-                time: link.timestamp(),
-                transfer: moved.clone(),
-                verification: fact.verification.clone(),
-            }));
-        }
-        Ok(received)
+        self.paid_to(&block, query).await
     }
 
     /// The transactions of a block that pay an address.
