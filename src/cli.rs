@@ -16,7 +16,7 @@ use tonic::{Request, Status};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::run::run;
+use crate::run::{self, run};
 use crate::telemetry;
 
 /// Validates payments that the payer broadcasts.
@@ -126,6 +126,9 @@ struct TermsArgs {
     /// How long until the deadline, seconds.
     #[arg(long, default_value_t = 900)]
     deadline_s: u64,
+    /// The lowest block that counts: also what was paid before is looked for, from there on.
+    #[arg(long)]
+    from_height: Option<u64>,
     /// The hash of the quote that is paid.
     #[arg(long)]
     quote_hash: Option<String>,
@@ -173,6 +176,7 @@ pub fn main(cli: Cli) -> anyhow::Result<u8> {
         }
         Command::CheckConfig(file) => {
             let config = load(&file.config)?;
+            run::check(&config)?;
             let mut out = std::io::stdout().lock();
             writeln!(out, "{} is fine", file.config.display())?;
             for network in &config.networks {
@@ -289,6 +293,7 @@ fn terms(args: TermsArgs) -> anyhow::Result<v1::Terms> {
         asset: args.asset,
         amount,
         depth: Some(depth),
+        from_height: args.from_height,
         deadline_ms: SystemClock.now().plus_ms(args.deadline_s.saturating_mul(1000)).0,
         ..Default::default()
     })

@@ -26,12 +26,19 @@
 //! | `engine/judge` | all verdicts: which transfer counts, which outcome follows, what a deadline decides |
 //! | `engine/claims`, `heads`, `network` | who owns which transfer; the chain of headers; who waits for what |
 //! | `engine/receipt`, `canonical` | the artefacts, and RFC 8785 |
-//! | [`chain`] | the source trait, interests and questions, health; [`chain::evm`] is the first family |
+//! | `engine/descriptor`, `timeouts` | addresses that a descriptor derives; what time decides |
+//! | [`chain`] | the source trait, interests and questions, health |
+//! | `chain/walk`, `mirror` | from the chain that the engine holds to a tip: blocks that join, forks, halts; the same for all families |
+//! | `chain/endpoint`, `pool`, `query` | one URL; all of them; what an address has received |
 //! | `chain/evm/follow`, `finality` | heads, gaps, forks; what the chain says of its own finality |
 //! | `chain/evm/block`, `fetch`, `facts` | what moved in a block; fetched, checked and kept; what of it is watched |
 //! | `chain/evm/verify` | headers, roots and signers, recomputed |
 //! | `chain/evm/lookup`, `balance` | questions about what is there already; payments that leave no log |
-//! | `chain/evm/endpoint`, `pool`, `wake`, `mirror` | one URL; all of them; WebSocket hints; the chain that the engine holds |
+//! | `chain/evm/pool`, `wake` | blocks by JSON-RPC; WebSocket hints |
+//! | `chain/bitcoin/follow`, `node`, `block` | blocks, one request each, decoded once and held against their header |
+//! | `chain/bitcoin/mempool`, `wake` | what enters and leaves the mempools; ZeroMQ hints |
+//! | `chain/bitcoin/facts`, `text`, `descriptor` | what a transaction means for what is watched; addresses; descriptors |
+//! | `chain/bitcoin/lookup`, `scan` | questions about what is there already; searching old blocks |
 //! | [`store`] | tables, records, the atomic commit, retention |
 //! | [`driver`] | the loop |
 //! | [`api`] | gRPC, tokens, subscriptions; HTTP probes |
@@ -51,19 +58,21 @@
 //! 5. *The event log has one gap-free sequence.* Held by `events_that_leave_a_gap_are_refused_invariant_5`,
 //!    `pruning_keeps_the_log_gap_free_and_the_artefacts_of_watches_that_stay` (tests/store.rs) and
 //!    `a_subscriber_that_reconnects_misses_and_repeats_nothing` (tests/nodes/service.rs).
-//! 6. *A block is height and hash; depth is counted along parent hashes.* `engine/heads`, `chain/evm/mirror`. Held by
-//!    `same_height_reorg_is_never_reported_settled` and `rollback_freezes_then_orphans_and_never_settles` (tests/nodes/reorgs.rs).
+//! 6. *A block is height and hash; depth is counted along parent hashes.* `engine/heads`, `chain/mirror`. Held by
+//!    `same_height_reorg_is_never_reported_settled` and `rollback_freezes_then_orphans_and_never_settles` (tests/nodes/reorgs.rs), and for Bitcoin by tests/bitcoin/reorgs.rs.
 //! 7. *An included watch whose block leaves the chain gets an event saying so before any other.* Held by
 //!    `reorged_into_another_block_is_included_again_with_the_new_block` and `reorg_while_the_service_is_down`.
 //! 8. *A settlement is written once and never changed.* Held by the simulation and by
 //!    `reversed_when_a_settled_payment_is_gone_for_good` (tests/nodes/outcomes.rs).
-//! 9. *A lagging, lying or broken endpoint may delay an outcome and can't produce a wrong one.* Held by tests/nodes/faults.rs.
+//! 9. *A lagging, lying or broken endpoint may delay an outcome and can't produce a wrong one.* Held by tests/nodes/faults.rs and
+//!    tests/bitcoin/faults.rs.
 //! 10. *Not found is not a fact.* `engine/judge`: absence leads to an outcome at the deadline only, or by a block's time. Held by
 //!     `evicted_from_the_mempool_goes_back_to_pending_and_can_return` and
 //!     `an_authorization_past_its_valid_before_is_expired`.
 //! 11. *Everything has a bound.* Named constants beside what they bound; `many_watches_in_one_stream_answered_in_order`,
 //!     `a_message_of_10_mb_is_refused_and_the_connection_lives`, `a_subscriber_that_stops_reading_slows_nobody_and_loses_nothing`.
-//! 12. *Node calls per block do not grow with the number of watches.* Held by `requests_per_block_do_not_grow_with_watches`.
+//! 12. *Node calls per block do not grow with the number of watches.* Held by `requests_per_block_do_not_grow_with_watches`, for
+//!     each family.
 //!
 //! Who may use whom is held by tests/architecture.rs.
 

@@ -98,6 +98,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     error.map_or(Ok(()), Err)
 }
 
+/// Whether each network is one that can be followed.
+///
+/// # Errors
+/// If one is not; says which key and what is expected.
+pub fn check(config: &Config) -> anyhow::Result<()> {
+    networks(config, &(Arc::new(SystemClock) as Arc<dyn Clock>)).map(|_| ())
+}
+
 type Adapters = Vec<(NetworkId, Box<dyn Source>)>;
 
 /// What the driver is told of each network, and the source that follows it.
