@@ -151,7 +151,7 @@ async fn reserved_address_is_reserved_after_a_restart() {
                 parent: "genesis".into(),
                 time: SystemClock.now(),
             };
-            let blocks = Observation::Blocks(vec![Block { header, facts: Vec::new() }]);
+            let blocks = Observation::Blocks(vec![Block { floor: header.time, header, facts: Vec::new() }]);
             reports.send(("eip155:1".into(), Report::Observation(blocks))).await.expect("is taken");
         }
         // Not before the chain is known.
@@ -185,7 +185,7 @@ async fn a_report_that_contradicts_the_chain_ends_the_driver() {
     let block = |height: u64, hash: &str, parent: &str| {
         let header =
             Header { block: BlockRef { height, hash: hash.into() }, parent: parent.into(), time: Timestamp(height) };
-        Report::Observation(Observation::Blocks(vec![Block { header, facts: Vec::new() }]))
+        Report::Observation(Observation::Blocks(vec![Block { floor: header.time, header, facts: Vec::new() }]))
     };
     for report in [block(1, "a", "genesis"), block(7, "b", "unknown")] {
         reports.send(("eip155:1".into(), report)).await.expect("is taken");

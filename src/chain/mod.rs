@@ -469,9 +469,10 @@ impl Mailbox {
         self.wants.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Whether a look-up waits.
-    pub fn has_look_ups(&self) -> bool {
-        !self.interests().look_ups.is_empty()
+    /// Whether a look-up waits, one of the other questions.
+    pub fn has_questions(&self) -> (bool, bool) {
+        let wants = self.interests();
+        (!wants.look_ups.is_empty(), !wants.locates.is_empty() || !wants.queries.is_empty())
     }
 
     /// Takes up to `max` look-ups, oldest first.

@@ -85,6 +85,12 @@ impl Window {
         self.derived.get(at)
     }
 
+    /// Whether an address is for change. A wallet pays itself there, and nobody else does: it may do so from an address that it
+    /// used before all those that are watched.
+    pub fn is_change(&self, address: &Address) -> bool {
+        self.find(address).is_some_and(|derived| derived.branch != RECEIVE)
+    }
+
     /// All of them.
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.derived.iter().map(|derived| &derived.address)

@@ -141,6 +141,9 @@ pub struct TxFact {
 pub struct Block {
     /// Its header.
     pub header: Header,
+    /// The lowest time that it, or a block above it, may state: deadlines before that have passed. Its own time where times
+    /// only rise; some chains let a block state an earlier time than the one below it.
+    pub floor: Timestamp,
     /// The transactions in it that concern an open interest, in block order.
     pub facts: Vec<TxFact>,
 }

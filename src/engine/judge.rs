@@ -337,7 +337,8 @@ fn payer_fits(watch: &Watch, fact: &TxFact, transfer: &Transfer) -> bool {
 
 /// What one pays oneself, change above all, is no payment.
 fn pays_itself(watch: &Watch, fact: &TxFact, transfer: &Transfer) -> bool {
-    transfer.from.iter().chain(&fact.funded_by).any(|payer| watch.owns(payer))
+    let is_change = watch.window.as_ref().is_some_and(|window| window.is_change(&transfer.to));
+    is_change || transfer.from.iter().chain(&fact.funded_by).any(|payer| watch.owns(payer))
 }
 
 /// Whether what took the place of a watch's transaction broke the rules of replacement.

@@ -262,7 +262,8 @@ impl Engine {
             if let Some(block) = candidate.block().filter(|block| net.heads.at(block.height).is_some()) {
                 net.by_height.entry(block.height).or_default().insert(ordinal);
             }
-            if candidate.orphaned_from.is_some() && !candidate.placed {
+            let pending = candidate.placed && candidate.block().is_none() && watch.outcome.is_none();
+            if pending || (candidate.orphaned_from.is_some() && !candidate.placed) {
                 asks.push(Ask::Locate { tx: candidate.fact.tx.clone() });
             }
         }

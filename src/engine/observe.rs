@@ -153,10 +153,10 @@ impl Engine {
 
     /// Puts one block on top of the chain, after the deadlines that it is too late for.
     fn append(&mut self, now: Timestamp, network: &NetworkId, block: Block) {
-        let Block { mut header, facts } = block;
+        let Block { mut header, floor, facts } = block;
         // A block that states a time to come must not run deadlines out early.
         header.time = header.time.min(now);
-        self.pass_deadlines(now, network, header.time);
+        self.pass_deadlines(now, network, floor.min(now));
         let Some(net) = self.networks.get_mut(network) else { return };
         let (height, time) = (header.block.height, header.time);
         if let Some(fallen) = net.heads.push(header.clone()) {
@@ -185,7 +185,7 @@ impl Engine {
         self.queue.extend(passed.into_iter().map(|(_, ordinal)| ordinal));
     }
 
-    /// Decides the deadlines that lie before the time of the next block.
+    /// Decides the deadlines that lie before the lowest time that the next blocks may state.
     fn pass_deadlines(&mut self, now: Timestamp, network: &NetworkId, time: Timestamp) {
         let Some(net) = self.networks.get_mut(network) else { return };
         let later = net.deadlines.split_off(&(time, 0));

@@ -145,6 +145,23 @@ async fn bitcoind_restarted_in_the_middle() {
     client.health("following").await;
 }
 
+/// What left the mempool while the service was down is told of.
+#[tokio::test]
+async fn what_left_the_mempool_unseen_is_evicted() {
+    let (mut node, mut service, mut client) = world_with(&["-walletbroadcast=0"], |_| {}).await;
+    let shop = node.address().await;
+    let id = client.create(spec(address(), &shop, 5000, 1)).await;
+    let (_, raw) = node.raw_payment(&shop, 5000, true).await;
+    node.send_raw(&raw).await.expect("accepted");
+    client.until(&id, "seen").await;
+    assert!(service.stop().await, "ends well");
+    node.kill();
+    node.start_again().await;
+    service.restart().await;
+    let mut client = service.client().await;
+    assert_eq!(client.until(&id, "evicted").await, ["seen", "evicted"]);
+}
+
 /// Edge case 37: the deadline passes while no node answers; nothing is decided until one does.
 #[tokio::test]
 async fn a_deadline_is_not_decided_blindly() {
@@ -295,6 +312,20 @@ async fn a_node_that_lags_holds_nothing_up() {
     second.mine_with(&[&raw]).await;
     second.mine(3).await;
     client.has(&id, "settled:success").await;
+    // Nor does it hold up look-ups, or the news that something is gone.
+    let other = second.address().await;
+    let (txid, raw) = second.raw_payment(&other, 6000, true).await;
+    second.send_raw(&raw).await.expect("accepted");
+    let pending = client.create(spec(tx(&txid), &other, 6000, 2)).await;
+    client.until(&pending, "seen").await;
+    let (_, conflict) = second.double_spend(&txid, &second.payer_address().await, 5000, true).await;
+    second.mine_with(&[&conflict]).await;
+    second.mine(1).await;
+    client.has(&pending, "settled:failed:replaced").await;
+    let (mined, raw) = second.raw_payment(&other, 7000, true).await;
+    second.mine_with(&[&raw]).await;
+    let late = client.create(spec(tx(&mined), &other, 7000, 1)).await;
+    client.has(&late, "settled:success").await;
 }
 
 /// What a watch costs the node: a block costs two requests, whatever is watched (DESIGN §9).

@@ -73,7 +73,7 @@ fn several_transfers_to_an_address() {
 fn several_addresses_of_a_descriptor() {
     let mut world = World::new();
     world.create(watch_descriptor(100, 20));
-    world.blocks(vec![block(6, "a", "a", vec![pays("t1", "keys/0/0", 30), pays("t2", "keys/1/7", 70)])]);
+    world.blocks(vec![block(6, "a", "a", vec![pays("t1", "keys/0/0", 30), pays("t2", "keys/0/7", 70)])]);
     check("descriptor", &world);
 }
 

@@ -75,6 +75,38 @@ fn money_that_ripens_settles_when_it_is_ripe() {
     }
 }
 
+/// Bitcoin lets a block state an earlier time than the one below it.
+#[test]
+fn a_deadline_waits_for_blocks_that_may_still_state_an_earlier_time() {
+    let mut world = World::new();
+    world.create(with(watch_address(100, 1), |it| it.terms.deadline = time_of(7)));
+    let mut late = block(6, "a", "a", vec![]);
+    (late.header.time, late.floor) = (time_of(9), time_of(3));
+    world.now = time_of(9);
+    world.blocks(vec![late]);
+    assert_eq!(world.told(), [""; 0], "the next one may state time 7");
+    let mut early = block(7, "a", "a", vec![pays("t", "shop", 100)]);
+    early.floor = time_of(4);
+    world.blocks(vec![early]);
+    assert_eq!(world.told(), ["w0 included 7a", "w0 success"]);
+    world.create(with(watch_address(50, 1), |it| it.terms.deadline = time_of(10)));
+    let mut last = block(8, "a", "a", vec![]);
+    (last.header.time, last.floor) = (time_of(12), time_of(11));
+    world.blocks(vec![last]);
+    assert_eq!(world.told(), ["w1 failed deadline_passed"], "no block can state so early a time any more");
+}
+
+/// What waits in a mempool is located after a restart: it may have left while nobody looked.
+#[test]
+fn pending_payments_are_located_after_a_restart() {
+    let mut world = World::new();
+    world.create(watch_address(100, 1));
+    world.observe(Observation::Seen(pays("t", "shop", 100)));
+    world.asks.clear();
+    world.restart();
+    assert!(world.asks.contains(&Ask::Locate { tx: "t".into() }));
+}
+
 #[test]
 fn height_to_look_back_to_counts_what_lies_above_it() {
     let mut world = World::new();

@@ -247,7 +247,7 @@ impl Simulation {
             }
             let facts = placed.iter().filter(|fact| self.is_watched(fact)).cloned().collect();
             self.chain.push(Mined { header: header.clone(), txs: placed, step: self.step });
-            told.push(Block { header, facts });
+            told.push(Block { floor: header.time, header, facts });
         }
         let latest = self.head().header.time;
         for world in [&mut self.steady, &mut self.restarted] {
@@ -468,7 +468,7 @@ impl Simulation {
             _ => {
                 let block = BlockRef { height: head.block.height + 2, hash: "gap".into() };
                 let header = Header { block, parent: "unknown".into(), time: head.time };
-                let unlinked = Observation::Blocks(vec![Block { header, facts: vec![tx] }]);
+                let unlinked = Observation::Blocks(vec![Block { floor: header.time, header, facts: vec![tx] }]);
                 for world in [&mut self.steady, &mut self.restarted] {
                     let refused = world.engine.handle_observation(world.now, &network(), unlinked.clone(), Vec::new());
                     refused.expect_err("it does not link");

@@ -38,7 +38,7 @@ pub fn block(height: u64, branch: &str, parent: &str, facts: Vec<TxFact>) -> Blo
     };
     let place = Place::Block { block: header.block.clone(), time: header.time };
     let facts = facts.into_iter().map(|fact| TxFact { place: place.clone(), ..fact }).collect();
-    Block { header, facts }
+    Block { floor: header.time, header, facts }
 }
 
 /// Blocks `from..=to` of a branch, with nothing in them.

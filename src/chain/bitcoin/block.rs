@@ -45,11 +45,20 @@ pub fn decode(hex: &str, hash: BlockHash, height: u64) -> Result<Decoded, String
     if root != Some(header.merkle_root.to_raw_hash()) || distinct.len() != txids.len() {
         return Err("a block whose transactions are not those of its header".into());
     }
-    if !block.check_witness_commitment() {
+    // BIP 141: where there is a commitment, the coinbase has a witness. Without it all witnesses were taken out.
+    let stripped = commits_to_witnesses(&block) && block.txdata[0].input.iter().all(|input| input.witness.is_empty());
+    if stripped || !block.check_witness_commitment() {
         return Err("a block whose witnesses are not those that it commits to".into());
     }
     let link = Link { height, hash, parent: header.prev_blockhash, time: u64::from(header.time) };
     Ok(Decoded { link, block, txids })
+}
+
+/// Whether a coinbase commits to the witnesses of its block (BIP 141).
+fn commits_to_witnesses(block: &Block) -> bool {
+    const MAGIC: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
+    let commits = |output: &bitcoin::TxOut| output.script_pubkey.as_bytes().starts_with(&MAGIC);
+    block.txdata.first().is_some_and(|coinbase| coinbase.output.iter().any(commits))
 }
 
 /// The newest blocks that were fetched, and what their outputs pay to.

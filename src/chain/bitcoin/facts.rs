@@ -66,13 +66,13 @@ pub fn hit(interests: &Interests, txid: &Txid, tx: &Transaction, key: &mut Vec<u
 /// The fact about a transaction. `known` are scripts that its inputs are known to spend from, beside those that show.
 pub fn fact(
     (txid, tx): (&Txid, &Transaction),
+    hit: Hit,
     place: Place,
     interests: &Interests,
     network: Network,
     known: &[ScriptBuf],
 ) -> TxFact {
     let mut key = Vec::new();
-    let whole = hit(interests, txid, tx, &mut key) != Some(Hit::Recipient);
     let mut watched = |script: &Script| {
         bytes::script(&mut key, script);
         interests.binary.get(&key[..])
@@ -81,7 +81,9 @@ pub fn fact(
     for (index, output) in tx.output.iter().enumerate() {
         let to = match watched(&output.script_pubkey) {
             Some(Interest::Recipient { address, .. }) => address.clone(),
-            _ if whole && !output.script_pubkey.is_op_return() => text::address(&output.script_pubkey, network),
+            _ if hit == Hit::Whole && !output.script_pubkey.is_op_return() => {
+                text::address(&output.script_pubkey, network)
+            }
             _ => continue,
         };
         transfers.push(Transfer {

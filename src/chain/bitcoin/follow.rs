@@ -8,7 +8,7 @@ use std::time::Duration;
 use bitcoin::{BlockHash, Network, Txid};
 use futures_util::StreamExt;
 use h402_watch_engine::changes::LookUp;
-use h402_watch_engine::id::TxId;
+use h402_watch_engine::id::{Timestamp, TxId};
 use h402_watch_engine::input::{Block, Observation, TxFact};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -16,16 +16,18 @@ use tokio_util::sync::CancellationToken;
 use super::block::{Cache, Decoded};
 use super::facts::{self, Hit};
 use super::mempool::Mempool;
-use super::node::Node;
+use super::node::{ChainInfo, Node};
 use super::scan::Scan;
 use super::text::Link;
 use super::wake;
-use crate::chain::mirror::Tip;
+use crate::chain::mirror::{Mirror, Tip};
 use crate::chain::pool::{Answer, RETRY};
 use crate::chain::query::Searching;
 use crate::chain::walk::{Hold, Step, Walk};
 use crate::chain::{Health, HealthState, Mailbox, Reporter, Settings, Start, Stopping};
 
+/// Blocks whose times the next one's must lie above the median of.
+const MEDIAN_OF: usize = 11;
 /// How often health is reported when nothing changes.
 const HEALTH_PERIOD: Duration = Duration::from_secs(2);
 /// Blocks found by polling, without a hint, after which announcements count as dead.
@@ -52,8 +54,10 @@ pub(super) struct Follower {
     pub(super) scan: Scan,
     /// The address query that is being answered.
     pub(super) query: Option<Searching<BlockHash>>,
-    /// The lowest block that each node still has, the worst of them; 0 where none is pruned.
+    /// The lowest block that a node still has; 0 where one is not pruned.
     pub(super) pruned_below: u64,
+    /// Whether that is known.
+    pub(super) surveyed: bool,
     /// Whether transactions and blocks are announced.
     pub(super) hints_up: bool,
     /// The endpoint that is asked first.
@@ -88,6 +92,7 @@ impl Follower {
             scan: Scan::default(),
             query: None,
             pruned_below: 0,
+            surveyed: false,
             hints_up: false,
             preferred: 0,
             silent_blocks: 0,
@@ -106,7 +111,7 @@ impl Follower {
         let mut next_poll = Instant::now();
         loop {
             let (mut poll, mut answer) = (false, false);
-            let more = self.query.is_some() || self.scan.is_under_way() || self.has_room_for_look_ups();
+            let more = self.scan.is_under_way() || self.has_more_questions();
             let listen = self.mempool.listens_until().unwrap_or_else(|| next_poll + self.settings.poll_interval);
             tokio::select! {
                 // Polls come first: a flood of hints must not hold them back.
@@ -148,7 +153,7 @@ impl Follower {
         }
         // Not before the chain is known as far as it goes: what is in a block has not been lost.
         if !self.behind {
-            self.watch_mempools().await?;
+            self.watch_mempools(poll).await?;
         }
         self.report_health().await
     }
@@ -168,6 +173,11 @@ impl Follower {
     async fn poll(&mut self) -> Result<(), Stopping> {
         self.behind = false;
         self.scan.wake();
+        if !self.surveyed {
+            // Before there is a head: what is pruned has to be known before anybody asks for it.
+            self.survey().await;
+            self.report_health().await?;
+        }
         // One that is behind, or on a branch that can't be followed, must not hold up the others.
         for _ in 0..self.node.len() {
             self.state = self.poll_preferred().await?;
@@ -236,29 +246,40 @@ impl Follower {
         if self.synced_at.is_some_and(|at| at.elapsed() < period) {
             return false;
         }
-        self.synced_at = Some(Instant::now());
         let Some(head) = self.walk.mirror.head().copied() else { return false };
-        let mut pruned_below = 0;
+        self.synced_at = Some(Instant::now());
+        let mut at_head = false;
+        for (index, info) in self.survey().await {
+            // One that knows of headers above has blocks to come. One that catches up says nothing.
+            if info.headers > head.height && info.bestblockhash != head.hash {
+                if info.blocks > head.height {
+                    let name = self.node.at(index).name();
+                    tracing::info!(network = %self.settings.network, endpoint = name, "asking another endpoint first");
+                    self.preferred = index;
+                    self.behind = true;
+                }
+                return false;
+            }
+            let all_blocks = info.headers == info.blocks && !info.initialblockdownload;
+            at_head |= all_blocks && info.bestblockhash == head.hash;
+        }
+        at_head
+    }
+
+    /// What each node says of itself; and how far down their blocks go.
+    async fn survey(&mut self) -> Vec<(usize, ChainInfo)> {
+        let mut all = Vec::new();
         for index in 0..self.node.len() {
-            if !self.node.is_usable(index).await {
-                continue;
-            }
-            let Ok(info) = self.node.info(index).await else { continue };
-            pruned_below = pruned_below.max(info.pruneheight.unwrap_or(0));
-            // One that knows of headers above has blocks to come.
-            if info.initialblockdownload || info.headers > info.blocks {
-                return false;
-            }
-            if info.blocks > head.height && info.bestblockhash != head.hash {
-                let name = self.node.at(index).name();
-                tracing::info!(network = %self.settings.network, endpoint = name, "asking another endpoint first");
-                self.preferred = index;
-                self.behind = true;
-                return false;
+            if self.node.is_usable(index).await
+                && let Ok(info) = self.node.info(index).await
+            {
+                all.push((index, info));
             }
         }
-        self.pruned_below = pruned_below;
-        true
+        let lowest = all.iter().map(|(_, info)| info.pruneheight.unwrap_or(0)).min();
+        self.pruned_below = lowest.unwrap_or(self.pruned_below);
+        self.surveyed |= lowest.is_some();
+        all
     }
 
     /// Reports linked blocks with what they hold, as far as that can be had. The height of the last, or why there is none.
@@ -277,7 +298,9 @@ impl Follower {
             return Ok(Err(failed.unwrap_or_else(|| "no block".into())));
         };
         let links: Vec<_> = report.iter().map(|(link, _)| *link).collect();
-        let blocks = report.into_iter().map(|(link, facts)| Block { header: link.header(), facts }).collect();
+        let floors = floors(&self.walk.mirror, &links);
+        let block = |((link, facts), floor): ((Link, _), _)| Block { header: link.header(), floor, facts };
+        let blocks = report.into_iter().zip(floors).map(block).collect();
         self.reports.observe(Observation::Blocks(blocks)).await?;
         self.walk.mirror.extend(&links);
         self.silent_blocks += 1;
@@ -297,7 +320,7 @@ impl Follower {
         }
         let block = self.block_of(link).await?;
         let hits = self.hits(&block);
-        Ok(self.facts_of(&block, hits).await)
+        self.facts_of(&block, hits).await
     }
 
     /// A block, fetched unless it is kept.
@@ -319,7 +342,10 @@ impl Follower {
     }
 
     /// The facts about transactions of a block, in its order. What inputs don't show is asked for, in one request for all.
-    pub(super) async fn facts_of(&self, block: &Decoded, hits: Vec<(usize, Hit)>) -> Vec<TxFact> {
+    ///
+    /// # Errors
+    /// If that can't be had: whose money it is decides whether it is a payment.
+    pub(super) async fn facts_of(&self, block: &Decoded, hits: Vec<(usize, Hit)>) -> Result<Vec<TxFact>, String> {
         let hidden: Vec<(Txid, Vec<usize>)> = {
             let wants = self.mailbox.interests();
             let of = |(i, hit): &(usize, Hit)| {
@@ -327,19 +353,21 @@ impl Follower {
             };
             hits.iter().map(of).filter(|(_, inputs)| !inputs.is_empty()).collect()
         };
-        let spent =
-            if hidden.is_empty() { Vec::new() } else { self.node.spent_in_block(&hidden, block.link.hash).await };
+        let spent = match hidden.is_empty() {
+            true => Vec::new(),
+            false => self.node.spent_in_block(&hidden, block.link.hash, self.settings.quorum).await?,
+        };
         let known = |txid: &Txid| {
             let place = hidden.iter().position(|(other, _)| other == txid);
             place.and_then(|place| spent.get(place)).map_or(&[][..], Vec::as_slice)
         };
         let wants = self.mailbox.interests();
-        let fact = |(i, _): (usize, Hit)| {
+        let fact = |(i, hit): (usize, Hit)| {
             let (txid, tx) = (&block.txids[i], &block.block.txdata[i]);
             let place = facts::in_block(&block.link);
-            facts::fact((txid, tx), place, &wants.interests, self.node.network(), known(txid))
+            facts::fact((txid, tx), hit, place, &wants.interests, self.node.network(), known(txid))
         };
-        hits.into_iter().map(fact).collect()
+        Ok(hits.into_iter().map(fact).collect())
     }
 
     async fn report_health(&mut self) -> Result<(), Stopping> {
@@ -361,4 +389,23 @@ impl Follower {
         };
         self.reports.health(health).await
     }
+}
+
+/// The lowest time that each of these blocks, or one above it, may state: above the median of the eleven below it (consensus:
+/// `GetMedianTimePast`). Unknown, and none, where fewer are kept.
+pub(super) fn floors(mirror: &Mirror<BlockHash>, links: &[Link]) -> Vec<Timestamp> {
+    let lowest = links.first().map_or(0, |link| link.height);
+    let below = mirror.iter().filter(|link| link.height < lowest);
+    let mut times: Vec<_> = below.rev().take(MEDIAN_OF).map(|link| link.time).collect();
+    times.reverse();
+    let mut floors = Vec::with_capacity(links.len());
+    for link in links {
+        let last = &times[times.len().saturating_sub(MEDIAN_OF)..];
+        let mut sorted = last.to_vec();
+        sorted.sort_unstable();
+        let median = if sorted.len() == MEDIAN_OF { sorted[MEDIAN_OF / 2] + 1 } else { 0 };
+        floors.push(Timestamp(median.saturating_mul(1000)));
+        times.push(link.time);
+    }
+    floors
 }

@@ -3,15 +3,15 @@
 //!
 //! A look-up is answered under the mirror's head. What lies in blocks up to there is found here; what comes after is matched
 //! when its block joins, because the interest was opened before the look-up. bitcoind finds a mined transaction without an
-//! index of transactions only while one of its outputs is unspent; otherwise the blocks from the named height on are searched
+//! index of transactions only while one of its first outputs is unspent; otherwise the blocks from the named height on are searched
 //! ([`super::scan`]).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bitcoin::{ScriptBuf, Txid};
 use h402_watch_engine::changes::LookUp;
-use h402_watch_engine::id::Address;
+use h402_watch_engine::id::{Address, TxId};
 use h402_watch_engine::input::{Observation, TxFact};
 use h402_watch_engine::request::Subject;
 
@@ -44,7 +44,7 @@ impl Follower {
         let look_ups: Vec<_> = self.look_ups.drain(..).collect();
         let (far, near): (Vec<_>, Vec<_>) = look_ups.into_iter().partition(|look_up| self.is_far(look_up));
         self.scan.add(far);
-        let unanswered = self.answer_now(near, None).await?;
+        let unanswered = self.answer_now(near, false).await?;
         self.look_ups.extend(unanswered);
         self.go_on_with_scan().await?;
         let orphans = self.mailbox.take_locates(BATCH_MAX);
@@ -53,9 +53,11 @@ impl Follower {
         Ok(())
     }
 
-    /// Whether more look-ups wait than were taken at once.
-    pub(super) fn has_room_for_look_ups(&self) -> bool {
-        self.walk.mirror.head().is_some() && self.look_ups.len() < LOOK_UPS_MAX && self.mailbox.has_look_ups()
+    /// Whether more was asked than is answered at once.
+    pub(super) fn has_more_questions(&self) -> bool {
+        let (look_ups, others) = self.mailbox.has_questions();
+        let able = self.walk.mirror.head().is_some();
+        able && (self.query.is_some() || others || (look_ups && self.look_ups.len() < LOOK_UPS_MAX))
     }
 
     /// The blocks of the mirror that a look-up has to search.
@@ -73,13 +75,8 @@ impl Follower {
         look_up.from_height.is_some_and(|from| from < bottom) || self.links_of(look_up).count() > BLOCKS_AT_ONCE
     }
 
-    /// Answers look-ups, with what a search of the blocks has found for them already. Gives those back that can't be answered
-    /// now.
-    pub(super) async fn answer_now(
-        &mut self,
-        look_ups: Vec<LookUp>,
-        searched: Option<&[TxFact]>,
-    ) -> Result<Vec<LookUp>, Stopping> {
+    /// Answers look-ups; the blocks need not be searched again where that was done. Gives those back that can't be answered now.
+    pub(super) async fn answer_now(&mut self, look_ups: Vec<LookUp>, searched: bool) -> Result<Vec<LookUp>, Stopping> {
         let watched = |look_up: &LookUp| match &look_up.subject {
             Subject::Transaction { tx } => text::parse_txid(tx.as_str()),
             _ => None,
@@ -89,10 +86,7 @@ impl Follower {
         let found = async {
             let txs = self.transactions_of(&txids).await?;
             let pending = self.pending_to(&pay_to).await?;
-            let blocks = match searched {
-                Some(searched) => searched.to_vec(),
-                None => self.blocks_of(&look_ups).await?,
-            };
+            let blocks = if searched { Vec::new() } else { self.blocks_of(&look_ups).await? };
             Ok::<_, String>((txs, pending, blocks))
         };
         let (txs, pending, blocks) = match found.await {
@@ -103,17 +97,11 @@ impl Follower {
             }
         };
         let Some(under) = self.walk.mirror.head().map(Link::block_ref) else { return Ok(look_ups) };
+        // The later ones know better: what was pending when it was asked may be in a block.
+        let all: Vec<_> = pending.into_iter().chain(blocks).chain(txs.into_values()).collect();
+        let found = ByName::new(&all);
         for look_up in look_ups {
-            let mut facts: BTreeMap<_, TxFact> = BTreeMap::new();
-            let concerns = |fact: &&TxFact| match &look_up.subject {
-                Subject::Transaction { tx } => fact.tx == *tx,
-                _ => fact.transfers.iter().any(|moved| recipients(&look_up).any(|address| moved.to == *address)),
-            };
-            let named = watched(&look_up).and_then(|txid| txs.get(&txid));
-            // The later ones know better: what was pending when it was asked may be in a block.
-            let all = pending.iter().chain(&blocks).chain(named).filter(concerns);
-            facts.extend(all.map(|fact| (fact.tx.clone(), fact.clone())));
-            let facts = facts.into_values().collect();
+            let facts = found.of(&look_up);
             let watch = look_up.watch;
             self.reports.observe(Observation::LookedUp { watch, under: under.clone(), facts }).await?;
         }
@@ -124,10 +112,7 @@ impl Follower {
     async fn transactions_of(&mut self, txids: &[Txid]) -> Result<HashMap<Txid, TxFact>, String> {
         let mut found = HashMap::new();
         for batch in txids.chunks(BATCH_MAX) {
-            let (present, sure) = self.presence(batch).await.ok_or("no endpoint answers")?;
-            if !sure {
-                return Err("no endpoint is at our head".into());
-            }
+            let (present, _) = self.presence(batch).await.ok_or("no endpoint is at our head")?;
             let in_mempool: Vec<_> =
                 batch.iter().zip(&present).filter_map(|(txid, at)| Some((*txid, (*at)?))).collect();
             found.extend(self.pending_facts(&in_mempool, true).await?);
@@ -142,7 +127,7 @@ impl Follower {
         if txids.is_empty() {
             return Ok(Vec::new());
         }
-        let mined = self.node.mined(txids).await.found("transactions")?;
+        let mined = self.mined(txids).await?;
         let mut facts = Vec::new();
         for (txid, mined) in txids.iter().zip(mined) {
             let ours = |block: &&Arc<Decoded>| self.walk.mirror.holds(block.link.height, block.link.hash);
@@ -157,9 +142,27 @@ impl Follower {
             };
             let place = block.txids.iter().position(|other| other == txid);
             let place = place.ok_or("a transaction that is not in its block")?;
-            facts.extend(self.facts_of(&block, vec![(place, Hit::Whole)]).await.into_iter().map(|fact| (*txid, fact)));
+            let found = self.facts_of(&block, vec![(place, Hit::Whole)]).await?;
+            facts.extend(found.into_iter().map(|fact| (*txid, fact)));
         }
         Ok(facts)
+    }
+
+    /// What the endpoints tell, one after the other: what one does not know another may, by its index.
+    async fn mined(&self, txids: &[Txid]) -> Result<Vec<Option<Mined>>, String> {
+        let mut all = vec![None; txids.len()];
+        let mut answered = false;
+        for index in 0..self.node.len() {
+            if all.iter().all(Option::is_some) || !self.node.is_usable(index).await {
+                continue;
+            }
+            let Ok(told) = self.node.mined(index, txids).await else { continue };
+            answered = true;
+            for (slot, told) in all.iter_mut().zip(told) {
+                *slot = slot.or(told);
+            }
+        }
+        if answered { Ok(all) } else { Err("no endpoint answers".into()) }
     }
 
     /// The block of our chain in which a transaction was mined, if it is one.
@@ -190,7 +193,7 @@ impl Follower {
     }
 
     /// Whether a block is in our chain. One above the head is not yet: it is matched when it joins.
-    async fn is_ours(&self, link: &Link) -> Result<bool, String> {
+    pub(super) async fn is_ours(&self, link: &Link) -> Result<bool, String> {
         let (Some(bottom), Some(head)) = (self.walk.mirror.bottom(), self.walk.mirror.head()) else {
             return Ok(false);
         };
@@ -202,7 +205,10 @@ impl Follower {
             return if ours { Ok(true) } else { Err("in a block of another branch".into()) };
         }
         let quorum = self.settings.quorum;
-        Ok(quorum < 2 || self.node.agreed_prefix(None, &[*link], quorum).await == 1)
+        if quorum > 1 && self.node.agreed_prefix(None, &[*link], quorum).await == 0 {
+            return Err(format!("fewer than {quorum} endpoints have block {}", link.height));
+        }
+        Ok(true)
     }
 
     /// The facts about transactions that mempools hold.
@@ -231,7 +237,7 @@ impl Follower {
         let txids = self.mempool.paying(&shorts);
         let mut facts = Vec::new();
         for batch in txids.chunks(BATCH_MAX) {
-            let (present, _) = self.presence(batch).await.ok_or("no endpoint answers")?;
+            let (present, _) = self.presence(batch).await.ok_or("no endpoint is at our head")?;
             let present: Vec<_> = batch.iter().zip(present).filter_map(|(txid, at)| Some((*txid, at?))).collect();
             facts.extend(self.pending_facts(&present, false).await?.into_values());
         }
@@ -253,13 +259,13 @@ impl Follower {
         let mut facts = Vec::new();
         for link in links.into_values() {
             let block = self.block_of(&link).await?;
-            facts.extend(self.facts_of(&block, self.hits(&block)).await);
+            facts.extend(self.facts_of(&block, self.hits(&block)).await?);
         }
         Ok(facts)
     }
 
     /// Where transactions went that left the chain.
-    async fn locate(&mut self, mut orphans: Vec<h402_watch_engine::id::TxId>) -> Result<(), Stopping> {
+    async fn locate(&mut self, mut orphans: Vec<TxId>) -> Result<(), Stopping> {
         orphans.append(&mut self.lost);
         let txids: Vec<_> = orphans.iter().filter_map(|tx| text::parse_txid(tx.as_str())).collect();
         let Some(under) = self.walk.mirror.head().map(Link::block_ref) else { return Ok(()) };
@@ -276,8 +282,11 @@ impl Follower {
             return Ok(());
         };
         for (txid, tx) in txids.into_iter().zip(orphans) {
+            let was_there = here.iter().any(|(other, _)| *other == txid);
             match facts.get(&txid) {
                 Some(fact) => self.reports.observe(Observation::Seen(fact.clone())).await?,
+                // Gone while it was asked for: into a block, it may be.
+                None if was_there => self.lost.push(tx),
                 // Asked while the chain moved: it may be in a block that was not told yet.
                 None if !sure => self.lost.push(tx),
                 None => self.reports.observe(Observation::Missing { tx, under: under.clone() }).await?,
@@ -312,7 +321,7 @@ impl Follower {
         let scripts = HashSet::from([script]);
         let txs = block.block.txdata.iter().enumerate().filter(|(_, tx)| pays(tx, &scripts));
         let hits = txs.map(|(place, _)| (place, Hit::Whole)).collect();
-        Ok(self.facts_of(&block, hits).await)
+        self.facts_of(&block, hits).await
     }
 }
 
@@ -324,4 +333,34 @@ pub(super) fn recipients(look_up: &LookUp) -> impl Iterator<Item = &Address> {
 /// Whether a transaction of a block pays one of these scripts.
 pub(super) fn pays(tx: &bitcoin::Transaction, scripts: &HashSet<ScriptBuf>) -> bool {
     tx.output.iter().any(|output| scripts.contains(&output.script_pubkey))
+}
+
+/// Facts by what a look-up asks for.
+struct ByName<'a> {
+    facts: &'a [TxFact],
+    txs: HashMap<&'a TxId, Vec<usize>>,
+    recipients: HashMap<&'a Address, Vec<usize>>,
+}
+
+impl<'a> ByName<'a> {
+    fn new(facts: &'a [TxFact]) -> Self {
+        let (mut txs, mut recipients): (HashMap<_, Vec<_>>, HashMap<_, Vec<_>>) = Default::default();
+        for (i, fact) in facts.iter().enumerate() {
+            txs.entry(&fact.tx).or_default().push(i);
+            for moved in &fact.transfers {
+                recipients.entry(&moved.to).or_default().push(i);
+            }
+        }
+        Self { facts, txs, recipients }
+    }
+
+    /// The facts for one look-up, one of each transaction, in their order.
+    fn of(&self, look_up: &LookUp) -> Vec<TxFact> {
+        let places: BTreeSet<usize> = match &look_up.subject {
+            Subject::Transaction { tx } => self.txs.get(tx).into_iter().flatten().copied().collect(),
+            _ => recipients(look_up).filter_map(|address| self.recipients.get(address)).flatten().copied().collect(),
+        };
+        let last = |place: &usize| self.txs[&self.facts[*place].tx].last() == Some(place);
+        places.iter().filter(|place| last(place)).map(|place| self.facts[*place].clone()).collect()
+    }
 }

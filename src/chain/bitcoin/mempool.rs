@@ -4,10 +4,11 @@
 //! is fetched once. What a notification brings is believed when a mempool is found to hold it: bitcoind announces the
 //! transactions of a block, and of one that leaves the chain, in the same words (research/bitcoin.md §2.2).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::hashes::Hash as _;
+use bitcoin::{BlockHash, OutPoint, Transaction, Txid};
 use h402_watch_engine::input::{Observation, Place, TxFact};
 use tokio::time::Instant;
 
@@ -35,7 +36,7 @@ const EXAMINED_AT_ONCE: usize = 10 * BATCH_MAX;
 pub struct Mempool {
     /// What was examined, and what its outputs pay to, in short.
     known: HashMap<Txid, Box<[u64]>>,
-    by_output: HashMap<u64, Vec<Txid>>,
+    by_output: BTreeSet<(u64, Txid)>,
     /// What is still to be examined, and the endpoint that has it.
     backlog: Vec<(Txid, usize)>,
     /// What was reported, and what it uses up.
@@ -73,34 +74,27 @@ impl Mempool {
 
     /// The transactions that may pay one of these scripts.
     pub fn paying(&self, scripts: &[u64]) -> Vec<Txid> {
-        let mut all: Vec<_> =
-            scripts.iter().filter_map(|script| self.by_output.get(script)).flatten().copied().collect();
-        all.sort_unstable();
-        all.dedup();
-        all
+        let first = Txid::from_byte_array([0; 32]);
+        let last = Txid::from_byte_array([0xff; 32]);
+        let paying = |script: &u64| self.by_output.range((*script, first)..=(*script, last)).map(|(_, txid)| *txid);
+        let all: BTreeSet<_> = scripts.iter().flat_map(paying).collect();
+        all.into_iter().collect()
     }
 
     fn remember(&mut self, txid: Txid, tx: &Transaction) {
         if self.known.len() >= KNOWN_MAX || self.known.contains_key(&txid) {
             return;
         }
-        let mut outputs: Vec<_> = tx.output.iter().map(|output| short(output.script_pubkey.as_bytes())).collect();
-        outputs.sort_unstable();
-        outputs.dedup();
-        for output in &outputs {
-            self.by_output.entry(*output).or_default().push(txid);
-        }
+        let scripts = tx.output.iter().map(|output| &output.script_pubkey).filter(|script| !script.is_op_return());
+        let outputs: BTreeSet<_> = scripts.map(|script| short(script.as_bytes())).collect();
+        self.by_output.extend(outputs.iter().map(|output| (*output, txid)));
+        let outputs: Vec<_> = outputs.into_iter().collect();
         self.known.insert(txid, outputs.into());
     }
 
     fn forget(&mut self, txid: &Txid) {
         for output in self.known.remove(txid).unwrap_or_default() {
-            if let Some(all) = self.by_output.get_mut(&output) {
-                all.retain(|other| other != txid);
-                if all.is_empty() {
-                    self.by_output.remove(&output);
-                }
-            }
+            self.by_output.remove(&(output, *txid));
         }
         self.heard.remove(txid);
     }
@@ -172,13 +166,13 @@ impl Follower {
     }
 
     /// Compares, examines and checks, as far as it is time to.
-    pub(super) async fn watch_mempools(&mut self) -> Result<(), Stopping> {
+    pub(super) async fn watch_mempools(&mut self, poll: bool) -> Result<(), Stopping> {
         if self.walk.mirror.head().is_none() {
             return Ok(());
         }
         let period = if self.hints_up { COMPARE_PERIOD } else { Duration::ZERO };
         let due = self.mempool.compared_at.is_none_or(|at| at.elapsed() >= period);
-        if due || self.mempool.gap {
+        if poll && (due || self.mempool.gap) {
             self.compare().await?;
         }
         self.examine().await?;
@@ -192,27 +186,23 @@ impl Follower {
 
     /// Compares the mempools with what is known of them.
     async fn compare(&mut self) -> Result<(), Stopping> {
-        let Some(head) = self.walk.mirror.head().copied() else { return Ok(()) };
         let mut held: HashMap<Txid, usize> = HashMap::new();
-        let (mut asked, mut settled) = (0, true);
+        let mut views = Views::default();
         for index in 0..self.node.len() {
             if !self.node.is_usable(index).await {
                 continue;
             }
-            match self.node.mempool(index, head.hash).await {
-                Ok(listing) => {
-                    asked += 1;
-                    settled &= listing.settled;
-                    held.extend(listing.txids.into_iter().map(|txid| (txid, index)));
-                }
-                Err(_) => settled = false,
+            let Ok(listing) = self.node.mempool(index).await else { continue };
+            if views.add(self.stands(listing.under)) {
+                held.extend(listing.holds.into_iter().map(|txid| (txid, index)));
             }
         }
-        if asked == 0 {
+        // What is known stays until somebody knows better.
+        self.mempool.gap = !views.are_sure();
+        if !views.any() {
             return Ok(());
         }
         self.mempool.compared_at = Some(Instant::now());
-        self.mempool.gap = !settled;
         let gone: Vec<_> = self.mempool.known.keys().filter(|txid| !held.contains_key(*txid)).copied().collect();
         for txid in gone {
             self.mempool.forget(&txid);
@@ -277,19 +267,24 @@ impl Follower {
         Ok(())
     }
 
-    /// The fact about a transaction in a mempool, if it concerns somebody, or is asked for (`named`).
+    /// The fact about a transaction in a mempool, if it concerns somebody, or is asked for (`named`). Whom it pays is left open
+    /// while it may be the payee's own money.
     pub(super) async fn pending(&self, txid: &Txid, tx: &Transaction, named: bool) -> Option<TxFact> {
-        let hidden: Vec<_> = {
+        let (hit, hidden): (_, Vec<_>) = {
             let wants = self.mailbox.interests();
             let hit = facts::hit(&wants.interests, txid, tx, &mut Vec::new());
-            let hit = hit.or(named.then_some(Hit::Whole))?;
+            let hit = if named { Hit::Whole } else { hit? };
             let hidden = facts::hidden_inputs(&wants.interests, tx, hit).into_iter();
-            hidden.map(|index| tx.input[index].previous_output).collect()
+            (hit, hidden.map(|index| tx.input[index].previous_output).collect())
         };
-        let known: Vec<ScriptBuf> =
-            if hidden.is_empty() { Vec::new() } else { self.node.spent_in_mempool(&hidden).await };
+        let known = if hidden.is_empty() { Ok(Vec::new()) } else { self.node.spent_in_mempool(&hidden).await };
         let wants = self.mailbox.interests();
-        Some(facts::fact((txid, tx), Place::Mempool, &wants.interests, self.node.network(), &known))
+        let scripts = known.as_deref().unwrap_or_default();
+        let mut fact = facts::fact((txid, tx), hit, Place::Mempool, &wants.interests, self.node.network(), scripts);
+        if known.is_err() {
+            (fact.transfers_known, fact.transfers) = (false, Vec::new());
+        }
+        Some(fact)
     }
 
     /// Reports what is in no mempool any more, and in no block.
@@ -322,25 +317,69 @@ impl Follower {
         Ok(())
     }
 
-    /// Which endpoint's mempool holds each of these transactions; and whether absence is sure: each endpoint that answered was
-    /// at our head. `None` if none answered.
+    /// Which endpoint's mempool holds each of these transactions; and whether absence is sure. `None` if no endpoint at our head
+    /// answered.
     pub(super) async fn presence(&self, txids: &[Txid]) -> Option<(Vec<Option<usize>>, bool)> {
-        let head = self.walk.mirror.head()?.hash;
         let mut present = vec![None; txids.len()];
-        let (mut answered, mut sure) = (false, true);
+        let mut views = Views::default();
         for index in 0..self.node.len() {
             if !self.node.is_usable(index).await {
                 continue;
             }
-            let Ok((has, settled)) = self.node.in_mempool(index, txids, head).await else { continue };
-            answered = true;
-            sure &= settled;
-            for (slot, has) in present.iter_mut().zip(has) {
+            let Ok(listing) = self.node.in_mempool(index, txids).await else { continue };
+            if !views.add(self.stands(listing.under)) {
+                continue;
+            }
+            for (slot, has) in present.iter_mut().zip(listing.holds) {
                 if slot.is_none() && has {
                     *slot = Some(index);
                 }
             }
         }
-        answered.then_some((present, sure))
+        views.any().then_some((present, views.are_sure()))
+    }
+
+    /// How an endpoint's tip stands to our head.
+    fn stands(&self, tip: Option<(BlockHash, u64)>) -> Stands {
+        match (tip, self.walk.mirror.head()) {
+            (Some((hash, _)), Some(head)) if hash == head.hash => Stands::AtHead,
+            (Some((_, height)), Some(head)) if height < head.height => Stands::Behind,
+            _ => Stands::Elsewhere,
+        }
+    }
+}
+
+/// How an endpoint's tip stands to our head.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    AtHead,
+    /// What it has in its mempool may be in a block long since.
+    Behind,
+    /// Ahead, on another branch, or on the move.
+    Elsewhere,
+}
+
+/// What endpoints said under their tips. Only what is said under our head is believed.
+#[derive(Default)]
+struct Views {
+    at_head: usize,
+    elsewhere: usize,
+}
+
+impl Views {
+    /// Counts one; whether it is believed.
+    fn add(&mut self, stands: Stands) -> bool {
+        self.at_head += usize::from(stands == Stands::AtHead);
+        self.elsewhere += usize::from(stands == Stands::Elsewhere);
+        stands == Stands::AtHead
+    }
+
+    fn any(&self) -> bool {
+        self.at_head > 0
+    }
+
+    /// Whether what nobody at our head has is nowhere: nobody knows of blocks that we don't.
+    fn are_sure(&self) -> bool {
+        self.any() && self.elsewhere == 0
     }
 }

@@ -1,7 +1,7 @@
 //! What bitcoind is asked over JSON-RPC, and how its answers are read. Only the fields that are used are looked at: they
 //! change from version to version (research/bitcoin.md §4). Amounts are read from raw transactions, never from JSON.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
 
 use bitcoin::consensus::encode::deserialize_hex;
@@ -117,16 +117,27 @@ struct Vin {
 
 /// bitcoind's answer to `scanblocks`.
 #[derive(Debug, Deserialize)]
-pub struct Scanned {
-    pub relevant_blocks: Vec<BlockHash>,
+struct Scanned {
+    relevant_blocks: Vec<BlockHash>,
+    completed: bool,
 }
 
-/// What an endpoint's mempool holds.
-pub struct Listing {
-    /// The transactions.
-    pub txids: Vec<Txid>,
-    /// Whether they are all that it has under our head: nothing moved while it was asked, and none is still being loaded.
-    pub settled: bool,
+/// bitcoind's answer to `getindexinfo`, for one index.
+#[derive(Debug, Deserialize)]
+struct IndexInfo {
+    synced: bool,
+    best_block_height: u64,
+}
+
+/// What bitcoind calls its index of block filters.
+const FILTERS: &str = "basic block filter index";
+
+/// What an endpoint says of its mempool, and under which tip.
+pub struct Listing<T> {
+    /// What it holds.
+    pub holds: T,
+    /// Its tip and the height of that, if they did not move while it was asked, and its mempool is loaded.
+    pub under: Option<(BlockHash, u64)>,
 }
 
 /// The bitcoinds of a network.
@@ -210,17 +221,29 @@ impl Node {
     }
 
     /// What an endpoint's mempool holds, in one request.
-    pub async fn mempool(&self, index: usize, head: BlockHash) -> Result<Listing, CallError> {
-        let best = ("getbestblockhash", json!([]));
-        let calls = [best.clone(), ("getmempoolinfo", json!([])), ("getrawmempool", json!([false])), best];
+    pub async fn mempool(&self, index: usize) -> Result<Listing<Vec<Txid>>, CallError> {
+        let (mut answers, under) = self.under_tip(index, &[("getrawmempool", json!([false]))]).await?;
+        let txids = answers.pop().unwrap_or_else(|| Err(CallError::Endpoint("no answer".into())));
+        Ok(Listing { holds: self.at(index).read(&txids?)?, under })
+    }
+
+    /// Calls about the mempool, and the tip that they were answered under, if it did not move meanwhile and the mempool is
+    /// loaded.
+    async fn under_tip(&self, index: usize, calls: &[Call]) -> Result<(Answers, Option<(BlockHash, u64)>), CallError> {
         let endpoint = self.at(index);
-        let mut answers = endpoint.batch(&calls).await?;
-        let mut next = || answers.pop().unwrap_or_else(|| Err(CallError::Endpoint("no answer".into())));
-        let after: BlockHash = endpoint.read(&next()?)?;
-        let txids: Vec<Txid> = endpoint.read(&next()?)?;
-        let info: MempoolInfo = endpoint.read(&next()?)?;
-        let before: BlockHash = endpoint.read(&next()?)?;
-        Ok(Listing { txids, settled: info.loaded && before == head && after == head })
+        let best = ("getbestblockhash", json!([]));
+        let mut all = vec![best.clone(), ("getblockcount", json!([])), ("getmempoolinfo", json!([]))];
+        all.extend_from_slice(calls);
+        all.push(best);
+        let mut answers = endpoint.batches(&all).await?;
+        let after = answers.pop().and_then(Result::ok).map(|raw| endpoint.read::<BlockHash>(&raw)).transpose()?;
+        let mut frame = answers.drain(..3.min(answers.len()));
+        let before = frame.next().and_then(Result::ok).map(|raw| endpoint.read::<BlockHash>(&raw)).transpose()?;
+        let height = frame.next().and_then(Result::ok).map(|raw| endpoint.read::<u64>(&raw)).transpose()?;
+        let info = frame.next().and_then(Result::ok).map(|raw| endpoint.read::<MempoolInfo>(&raw)).transpose()?;
+        drop(frame);
+        let steady = before == after && info.is_some_and(|info| info.loaded);
+        Ok((answers, after.filter(|_| steady).zip(height)))
     }
 
     /// Transactions by id, from one endpoint: each as far as it has them. Without an index that is its mempool.
@@ -236,53 +259,46 @@ impl Node {
         answers.into_iter().zip(txids).map(read).collect()
     }
 
-    /// Which of these transactions an endpoint's mempool has, and whether it was asked under our head.
-    pub async fn in_mempool(
-        &self,
-        index: usize,
-        txids: &[Txid],
-        head: BlockHash,
-    ) -> Result<(Vec<bool>, bool), CallError> {
-        let mut calls: Vec<_> = txids.iter().map(|txid| ("getmempoolentry", json!([txid]))).collect();
-        calls.push(("getmempoolinfo", json!([])));
-        calls.push(("getbestblockhash", json!([])));
-        let endpoint = self.at(index);
-        let mut answers = endpoint.batches(&calls).await?;
-        let best = answers.pop().and_then(Result::ok).map(|raw| endpoint.read::<BlockHash>(&raw)).transpose()?;
-        let info = answers.pop().and_then(Result::ok).map(|raw| endpoint.read::<MempoolInfo>(&raw)).transpose()?;
-        let settled = best == Some(head) && info.is_some_and(|info| info.loaded);
-        Ok((answers.iter().map(Result::is_ok).collect(), settled))
+    /// Which of these transactions an endpoint's mempool has.
+    pub async fn in_mempool(&self, index: usize, txids: &[Txid]) -> Result<Listing<Vec<bool>>, CallError> {
+        let calls: Vec<_> = txids.iter().map(|txid| ("getmempoolentry", json!([txid]))).collect();
+        let (answers, under) = self.under_tip(index, &calls).await?;
+        Ok(Listing { holds: answers.iter().map(Result::is_ok).collect(), under })
     }
 
     /// Where transactions were mined, as far as an endpoint tells: by its index of transactions, or by an output that is still
     /// unspent. (`gettxoutproof` would try all outputs that a block can hold: 66 ms for an unknown transaction, measured.)
-    pub async fn mined(&self, txids: &[Txid]) -> Answer<Vec<Option<Mined>>> {
+    pub async fn mined(&self, index: usize, txids: &[Txid]) -> Result<Vec<Option<Mined>>, CallError> {
         let mut calls = Vec::with_capacity(txids.len() * (1 + OUTPUTS_TRIED));
         for txid in txids {
             calls.push(("getrawtransaction", json!([txid, 1])));
-            calls.extend((0..OUTPUTS_TRIED).map(|index| ("gettxout", json!([txid, index, false]))));
+            calls.extend((0..OUTPUTS_TRIED).map(|output| ("gettxout", json!([txid, output, false]))));
         }
-        self.first(0, &calls, |endpoint, answers| {
-            let mut found = Vec::with_capacity(txids.len());
-            let mut answers = answers.into_iter();
-            for _ in txids {
-                let indexed = match answers.next() {
-                    Some(Ok(raw)) => endpoint.read::<Indexed>(&raw)?.blockhash.map(Mined::In),
-                    _ => None,
-                };
-                let outputs: Vec<_> = answers.by_ref().take(OUTPUTS_TRIED).flatten().collect();
-                let unspent = outputs.iter().find(|raw| raw.get() != "null");
-                let unspent = unspent.map(|raw| endpoint.read::<Unspent>(raw)).transpose()?;
-                let deep = |it: Unspent| Mined::Deep { under: it.bestblock, depth: it.confirmations };
-                found.push(indexed.or(unspent.filter(|it| it.confirmations > 0).map(deep)));
-            }
-            Ok(Some(found))
-        })
-        .await
+        let endpoint = self.at(index);
+        let mut answers = endpoint.batches(&calls).await?.into_iter();
+        let mut found = Vec::with_capacity(txids.len());
+        for _ in txids {
+            let indexed = match answers.next() {
+                Some(Ok(raw)) => endpoint.read::<Indexed>(&raw)?.blockhash.map(Mined::In),
+                _ => None,
+            };
+            let outputs: Vec<_> = answers.by_ref().take(OUTPUTS_TRIED).flatten().collect();
+            let unspent = outputs.iter().find(|raw| raw.get() != "null");
+            let unspent = unspent.map(|raw| endpoint.read::<Unspent>(raw)).transpose()?;
+            let deep = |it: Unspent| Mined::Deep { under: it.bestblock, depth: it.confirmations };
+            found.push(indexed.or(unspent.filter(|it| it.confirmations > 0).map(deep)));
+        }
+        Ok(found)
     }
 
-    /// The scripts that inputs of a transaction in a block spend from, where the node still knows.
-    pub async fn spent_in_block(&self, txs: &[(Txid, Vec<usize>)], block: BlockHash) -> Vec<Vec<ScriptBuf>> {
+    /// The scripts that inputs of transactions in a block spend from, in the words of `quorum` endpoints. One that is not known
+    /// is an error: whose money it is decides whether it is a payment.
+    pub async fn spent_in_block(
+        &self,
+        txs: &[(Txid, Vec<usize>)],
+        block: BlockHash,
+        quorum: usize,
+    ) -> Result<Vec<Vec<ScriptBuf>>, String> {
         let call = |(txid, _): &(Txid, Vec<usize>)| ("getrawtransaction", json!([txid, 2, block]));
         let calls: Vec<_> = txs.iter().map(call).collect();
         let read = |endpoint: &Endpoint, answers: Answers| {
@@ -290,38 +306,60 @@ impl Node {
             for (answer, (_, inputs)) in answers.into_iter().zip(txs) {
                 let vin = match answer {
                     Ok(raw) => endpoint.read::<Spending>(&raw)?.vin,
-                    Err(CallError::Node { .. }) => Vec::new(),
+                    Err(CallError::Node { .. }) => return Ok(None),
                     Err(error) => return Err(error),
                 };
                 let prevout = |input: &usize| script_of(vin.get(*input)?.prevout.as_ref()?);
-                all.push(inputs.iter().filter_map(prevout).collect());
+                let Some(scripts) = inputs.iter().map(prevout).collect::<Option<Vec<_>>>() else { return Ok(None) };
+                all.push(scripts);
             }
             Ok(Some(all))
         };
-        self.first(0, &calls, read).await.found("what inputs spend").unwrap_or_else(|_| vec![Vec::new(); txs.len()])
+        self.on_their_word(quorum, &calls, read, "what inputs spend").await.map(|(scripts, _)| scripts)
     }
 
-    /// The scripts of outputs that are spent by a mempool transaction only.
-    pub async fn spent_in_mempool(&self, outpoints: &[OutPoint]) -> Vec<ScriptBuf> {
-        let call = |outpoint: &OutPoint| ("gettxout", json!([outpoint.txid, outpoint.vout, false]));
-        let calls: Vec<Call> = outpoints.iter().map(call).collect();
+    /// The scripts of outputs that are spent by a mempool transaction only: of blocks, or of other mempool transactions.
+    pub async fn spent_in_mempool(&self, outpoints: &[OutPoint]) -> Result<Vec<ScriptBuf>, String> {
+        let mut calls = Vec::with_capacity(2 * outpoints.len());
+        for outpoint in outpoints {
+            calls.push(("gettxout", json!([outpoint.txid, outpoint.vout, false])));
+            calls.push(("getrawtransaction", json!([outpoint.txid])));
+        }
         let read = |endpoint: &Endpoint, answers: Answers| {
-            let known = answers.into_iter().flatten().filter(|raw| raw.get() != "null");
-            let scripts = known.map(|raw| endpoint.read::<TxOut>(&raw).map(|output| script_of(&output)));
-            Ok(Some(scripts.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()))
+            let mut scripts = Vec::with_capacity(outpoints.len());
+            let mut answers = answers.into_iter();
+            for outpoint in outpoints {
+                let (output, parent) = (answers.next(), answers.next());
+                let known = output.and_then(Result::ok).filter(|raw| raw.get() != "null");
+                let script = match (known, parent) {
+                    (Some(raw), _) => script_of(&endpoint.read::<TxOut>(&raw)?),
+                    (None, Some(Ok(raw))) => {
+                        let parent = read_transaction(endpoint, &raw, &outpoint.txid)?;
+                        let index = usize::try_from(outpoint.vout).unwrap_or(usize::MAX);
+                        parent.output.get(index).map(|output| output.script_pubkey.clone())
+                    }
+                    _ => None,
+                };
+                let Some(script) = script else { return Ok(None) };
+                scripts.push(script);
+            }
+            Ok(Some(scripts))
         };
-        self.first(0, &calls, read).await.found("outputs").unwrap_or_default()
+        self.first(0, &calls, read).await.found("what inputs spend")
     }
 
     /// The blocks between two heights that may pay one of these scripts, by the node's index of block filters. Absent where it
-    /// has none.
+    /// has none, or one that is still being built: what that lacks is passed over in silence.
     pub async fn scan(&self, scripts: &HashSet<ScriptBuf>, from: u64, to: u64) -> Answer<Vec<BlockHash>> {
         let descriptors: Vec<_> = scripts.iter().map(|script| format!("raw({script:x})")).collect();
-        let calls = [("scanblocks", json!(["start", descriptors, from, to]))];
-        let read = |endpoint: &Endpoint, mut answers: Answers| match answers.pop() {
-            Some(Ok(raw)) => Ok(Some(endpoint.read::<Scanned>(&raw)?.relevant_blocks)),
-            Some(Err(CallError::Node { .. })) | None => Ok(None),
-            Some(Err(error)) => Err(error),
+        let calls =
+            [("getindexinfo", json!([FILTERS])), ("scanblocks", json!(["start", descriptors, from, to, "basic"]))];
+        let read = |endpoint: &Endpoint, mut answers: Answers| {
+            let (Some(Ok(scanned)), Some(Ok(index))) = (answers.pop(), answers.pop()) else { return Ok(None) };
+            let index = endpoint.read::<HashMap<String, IndexInfo>>(&index)?.remove(FILTERS);
+            let whole = index.is_some_and(|index| index.synced && index.best_block_height >= to);
+            let scanned: Scanned = endpoint.read(&scanned)?;
+            Ok((whole && scanned.completed).then_some(scanned.relevant_blocks))
         };
         self.first(0, &calls, read).await
     }
@@ -398,11 +436,11 @@ impl Node {
         }
         let calls: Vec<_> = links.iter().map(|link| header_call(link.hash)).collect();
         let Ok(answers) = self.at(index).batches(&calls).await else { return 0 };
-        let in_chain = |answer: &Result<Box<RawValue>, CallError>| {
+        let in_chain = |answer: &Result<Box<RawValue>, CallError>, link: &Link| {
             let header = answer.as_ref().ok().and_then(|raw| serde_json::from_str::<RpcHeader>(raw.get()).ok());
-            header.is_some_and(|header| header.confirmations > 0)
+            header.is_some_and(|header| header.confirmations > 0 && header.link() == *link)
         };
-        answers.iter().take_while(|answer| in_chain(answer)).count()
+        answers.iter().zip(links).take_while(|(answer, link)| in_chain(answer, link)).count()
     }
 }
 

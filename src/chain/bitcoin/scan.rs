@@ -1,13 +1,13 @@
 //! Searching blocks that are long gone by, for watches that look back: a few at a time between two looks at the chain, in one
-//! pass for all watches that wait, and by the node's index of block filters where it has one. How far it has come is told with
-//! the source's health.
+//! pass for all watches that wait, and by the node's index of block filters where it has one. What is found is reported at
+//! once; the look-ups are answered when the pass has come to the head. How far it has come is told with the source's health.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
-use bitcoin::{BlockHash, ScriptBuf};
+use bitcoin::{BlockHash, ScriptBuf, Txid};
 use h402_watch_engine::changes::LookUp;
 use h402_watch_engine::id::Address;
-use h402_watch_engine::input::{Place, TxFact};
+use h402_watch_engine::input::Observation;
 use h402_watch_engine::request::Subject;
 
 use super::facts::Hit;
@@ -24,8 +24,6 @@ const BLOCKS_AT_ONCE: u64 = 8;
 const FILTERS_AT_ONCE: u64 = 500;
 /// Scripts that are searched for by filter; with more of them too many blocks match by chance.
 const FILTER_SCRIPTS_MAX: usize = 2000;
-/// Transactions that one pass finds at most, the oldest ones.
-const FOUND_MAX: usize = 20_000;
 
 /// What is searched, and what waits to be.
 #[derive(Default)]
@@ -40,11 +38,13 @@ struct Pass {
     look_ups: Vec<LookUp>,
     /// What is paid to, of a pass for addresses.
     scripts: HashSet<ScriptBuf>,
+    /// What is looked for, of a pass for transactions.
+    txids: HashSet<Txid>,
     start: u64,
     next: u64,
-    /// The hash of the block below the next.
+    /// The hash of the block below the next, where that was searched.
     below: Option<BlockHash>,
-    found: Vec<TxFact>,
+    found: usize,
     /// Whether a node may have filters.
     filters: bool,
 }
@@ -82,17 +82,16 @@ impl Follower {
         let Some(mut pass) = self.scan.pass.take().or_else(|| self.next_pass()) else { return Ok(()) };
         let head = self.walk.mirror.head().map_or(0, |head| head.height);
         if pass.next <= head {
-            if let Err(error) = self.search(&mut pass, head).await {
+            if let Err(error) = self.search(&mut pass, head).await? {
                 tracing::debug!(network = %self.settings.network, error, "a search waits");
                 self.scan.rests = true;
             }
             self.scan.pass = Some(pass);
             return Ok(());
         }
-        let found: Vec<_> = pass.found.iter().filter(|fact| self.is_in_chain(fact)).cloned().collect();
-        pass.look_ups = self.answer_now(std::mem::take(&mut pass.look_ups), Some(&found)).await?;
+        pass.look_ups = self.answer_now(std::mem::take(&mut pass.look_ups), true).await?;
         if pass.look_ups.is_empty() {
-            tracing::info!(network = %self.settings.network, from = pass.start, found = found.len(), "searched");
+            tracing::info!(network = %self.settings.network, from = pass.start, found = pass.found, "searched");
         } else {
             self.scan.rests = true;
             self.scan.pass = Some(pass);
@@ -102,23 +101,28 @@ impl Follower {
 
     /// The look-ups that wait, of one kind: a transaction is found by its id in each block, an address by filters.
     fn next_pass(&mut self) -> Option<Pass> {
-        let is_tx = |look_up: &LookUp| matches!(look_up.subject, Subject::Transaction { .. });
-        let txs = is_tx(self.scan.waiting.front()?);
+        let watched = |look_up: &LookUp| match &look_up.subject {
+            Subject::Transaction { tx } => text::parse_txid(tx.as_str()),
+            _ => None,
+        };
+        let for_txs = watched(self.scan.waiting.front()?).is_some();
         let (look_ups, later): (Vec<_>, Vec<_>) =
-            self.scan.waiting.drain(..).partition(|look_up| is_tx(look_up) == txs);
+            self.scan.waiting.drain(..).partition(|look_up| watched(look_up).is_some() == for_txs);
         self.scan.waiting = later.into();
         let bottom = self.walk.mirror.bottom().map_or(0, |bottom| bottom.height);
         let from = |look_up: &LookUp| look_up.from_height.unwrap_or(bottom);
         let start = look_ups.iter().map(from).min()?;
         let network = self.node.network();
         let script = |address: &Address| text::parse_address(address.as_str(), network).ok();
-        let scripts =
-            if txs { HashSet::new() } else { look_ups.iter().flat_map(recipients).filter_map(script).collect() };
+        let txids: HashSet<_> = look_ups.iter().filter_map(watched).collect();
+        let pay_to = look_ups.iter().filter(|_| !for_txs).flat_map(recipients);
+        let scripts: HashSet<_> = pay_to.filter_map(script).collect();
         tracing::info!(network = %self.settings.network, from = start, watches = look_ups.len(), "searching");
-        Some(Pass { look_ups, scripts, start, next: start, below: None, found: Vec::new(), filters: true })
+        let filters = !for_txs && scripts.len() <= FILTER_SCRIPTS_MAX;
+        Some(Pass { look_ups, scripts, txids, start, next: start, below: None, found: 0, filters })
     }
 
-    async fn search(&mut self, pass: &mut Pass, head: u64) -> Result<(), String> {
+    async fn search(&mut self, pass: &mut Pass, head: u64) -> Result<Result<(), String>, Stopping> {
         if pass.next < self.pruned_below {
             tracing::warn!(
                 network = %self.settings.network, from = pass.next, to = self.pruned_below,
@@ -126,73 +130,99 @@ impl Follower {
             );
             (pass.next, pass.below) = (self.pruned_below, None);
         }
-        if pass.filters && !pass.scripts.is_empty() && pass.scripts.len() <= FILTER_SCRIPTS_MAX {
-            let to = head.min(pass.next + FILTERS_AT_ONCE - 1);
+        let bottom = self.walk.mirror.bottom().map_or(0, |bottom| bottom.height);
+        if pass.next >= bottom {
+            return self.search_kept(pass, head).await;
+        }
+        if pass.filters {
+            let to = (bottom - 1).min(pass.next + FILTERS_AT_ONCE - 1);
             match self.node.scan(&pass.scripts, pass.next, to).await {
                 Answer::Found(_, relevant) => return self.search_relevant(pass, relevant, to).await,
                 // No node has the index, or one that has it is not up.
                 Answer::Absent | Answer::Failed(_) => pass.filters = false,
             }
         }
-        let count = BLOCKS_AT_ONCE.min(head + 1 - pass.next);
-        let links = self.node.range(0, pass.next, count).await.found("blocks of its chain")?;
+        let count = BLOCKS_AT_ONCE.min(bottom - pass.next);
+        let links = match self.node.range(0, pass.next, count).await.found("blocks of its chain") {
+            Ok(links) => links,
+            Err(error) => return Ok(Err(error)),
+        };
         for link in links {
-            if pass.below.is_some_and(|below| below != link.parent) {
-                // The chain changed under the search.
-                (pass.next, pass.below) = (pass.start, None);
-                pass.found.clear();
-                return Ok(());
+            if let Err(error) = self.search_next(pass, &link).await? {
+                return Ok(Err(error));
             }
-            self.search_block(pass, &link).await?;
-            (pass.next, pass.below) = (link.height + 1, Some(link.hash));
         }
-        Ok(())
+        Ok(Ok(()))
+    }
+
+    /// Searches blocks that are kept: our chain, whatever the endpoints are at. One that joins it from now on is matched then.
+    async fn search_kept(&mut self, pass: &mut Pass, head: u64) -> Result<Result<(), String>, Stopping> {
+        for _ in 0..BLOCKS_AT_ONCE.min(head + 1 - pass.next) {
+            let Some(link) = self.walk.mirror.at(pass.next).copied() else { break };
+            if let Err(error) = self.search_next(pass, &link).await? {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Searches the block that follows, or begins anew where it does not follow: the chain has changed under the search.
+    async fn search_next(&mut self, pass: &mut Pass, link: &Link) -> Result<Result<(), String>, Stopping> {
+        if pass.below.is_some_and(|below| below != link.parent) {
+            (pass.next, pass.below) = (pass.start, None);
+            return Ok(Err("the chain changed".into()));
+        }
+        if let Err(error) = self.search_block(pass, link).await? {
+            return Ok(Err(error));
+        }
+        (pass.next, pass.below) = (link.height + 1, Some(link.hash));
+        Ok(Ok(()))
     }
 
     /// Searches the blocks that filters named.
-    async fn search_relevant(&mut self, pass: &mut Pass, relevant: Vec<BlockHash>, to: u64) -> Result<(), String> {
+    async fn search_relevant(
+        &mut self,
+        pass: &mut Pass,
+        relevant: Vec<BlockHash>,
+        to: u64,
+    ) -> Result<Result<(), String>, Stopping> {
         let mut links = Vec::with_capacity(relevant.len());
         for hash in relevant.into_iter().collect::<BTreeSet<_>>() {
-            links.push(self.node.block(hash).await.found("a block of its chain")?);
+            match self.node.block(hash).await.found("a block of its chain") {
+                Ok(link) => links.push(link),
+                Err(error) => return Ok(Err(error)),
+            }
         }
         links.sort_unstable_by_key(|link: &Link| link.height);
         for link in links {
-            self.search_block(pass, &link).await?;
+            if let Err(error) = self.search_block(pass, &link).await? {
+                return Ok(Err(error));
+            }
         }
         (pass.next, pass.below) = (to + 1, None);
-        Ok(())
+        Ok(Ok(()))
     }
 
-    async fn search_block(&mut self, pass: &mut Pass, link: &Link) -> Result<(), String> {
-        let block = self.node.whole(link).await.found("a block of its chain")?;
-        let named = |txid: &bitcoin::Txid| {
-            let id = text::tx(*txid);
-            pass.look_ups.iter().any(|look_up| matches!(&look_up.subject, Subject::Transaction { tx } if *tx == id))
+    /// Reports what a block holds of what is searched.
+    async fn search_block(&mut self, pass: &mut Pass, link: &Link) -> Result<Result<(), String>, Stopping> {
+        let found = async {
+            let block = self.node.whole(link).await.found("a block of its chain")?;
+            let txs = block.txids.iter().zip(&block.block.txdata).enumerate();
+            let wanted = |(txid, tx)| pass.txids.contains(txid) || pays(tx, &pass.scripts);
+            let hits: Vec<_> = txs.filter(|(_, tx)| wanted(*tx)).map(|(place, _)| (place, Hit::Whole)).collect();
+            if hits.is_empty() || !self.is_ours(link).await? {
+                return Ok(Vec::new());
+            }
+            self.facts_of(&block, hits).await
         };
-        let wanted = |(txid, tx)| if pass.scripts.is_empty() { named(txid) } else { pays(tx, &pass.scripts) };
-        let txs = block.txids.iter().zip(&block.block.txdata).enumerate();
-        let hits: Vec<_> = txs.filter(|(_, tx)| wanted(*tx)).map(|(place, _)| (place, Hit::Whole)).collect();
-        if hits.is_empty() {
-            return Ok(());
+        let found = match found.await {
+            Ok(found) => found,
+            Err(error) => return Ok(Err(error)),
+        };
+        pass.found += found.len();
+        for fact in found {
+            self.reports.observe(Observation::Found(fact)).await?;
         }
-        let quorum = self.settings.quorum;
-        if quorum > 1 && self.node.agreed_prefix(None, &[*link], quorum).await == 0 {
-            return Err(format!("fewer than {quorum} endpoints have block {}", link.height));
-        }
-        let facts = self.facts_of(&block, hits).await;
-        let room = FOUND_MAX.saturating_sub(pass.found.len());
-        if facts.len() > room {
-            tracing::warn!(network = %self.settings.network, "a search found more than it keeps: {FOUND_MAX}");
-        }
-        pass.found.extend(facts.into_iter().take(room));
-        Ok(())
-    }
-
-    /// Whether what a search found is in our chain still.
-    fn is_in_chain(&self, fact: &TxFact) -> bool {
-        let Place::Block { block, .. } = &fact.place else { return false };
-        let bottom = self.walk.mirror.bottom().map_or(0, |bottom| bottom.height);
-        let holds = |hash| self.walk.mirror.holds(block.height, hash);
-        block.height < bottom || block.hash.as_str().parse().is_ok_and(holds)
+        Ok(Ok(()))
     }
 }

@@ -114,7 +114,7 @@ impl Follower {
         let mut next_poll = Instant::now();
         loop {
             let (mut poll, mut answer) = (false, false);
-            let more = self.query.is_some() || self.has_room_for_look_ups();
+            let more = self.has_more_questions();
             tokio::select! {
                 // Polls come first: a flood of hints must not hold them back.
                 biased;
@@ -313,7 +313,9 @@ impl Follower {
         for (link, facts) in &report {
             self.note(link.height, facts);
         }
-        let blocks = report.into_iter().map(|(link, facts)| Block { header: link.header(), facts }).collect();
+        // Each block states a later time than its parent (Yellow Paper, block header validity).
+        let block = |(link, facts): (Link, _)| Block { header: link.header(), floor: link.timestamp(), facts };
+        let blocks = report.into_iter().map(block).collect();
         self.reports.observe(Observation::Blocks(blocks)).await?;
         self.walk.mirror.extend(&links);
         self.silent_heads += u32::from(self.ws_up);

@@ -73,10 +73,11 @@ impl Follower {
         Ok(())
     }
 
-    /// Whether more look-ups wait than were taken at once.
-    pub(super) fn has_room_for_look_ups(&self) -> bool {
+    /// Whether more was asked than is answered at once.
+    pub(super) fn has_more_questions(&self) -> bool {
+        let (look_ups, others) = self.mailbox.has_questions();
         let able = self.walk.mirror.head().is_some() && self.unfinished.is_none();
-        able && self.look_ups.len() < LOOK_UPS_MAX && self.mailbox.has_look_ups()
+        able && (self.query.is_some() || others || (look_ups && self.look_ups.len() < LOOK_UPS_MAX))
     }
 
     async fn looked_up(&mut self, look_up: &LookUp, facts: Vec<TxFact>) -> Result<(), Stopping> {
