@@ -15,7 +15,7 @@ pub struct Setup {
     pub engine: &'static str,
     /// CAIP-2.
     pub id: String,
-    /// Name, HTTP URL and WebSocket URL of each endpoint.
+    /// Name, HTTP or Electrum URL and WebSocket URL of each endpoint.
     pub endpoints: Vec<(String, String, Option<String>)>,
     pub block_time_ms: u64,
     pub poll_interval_ms: u64,
@@ -68,6 +68,12 @@ impl Setup {
         Self { endpoints: vec![("bitcoind".into(), node.url(), None)], endpoint, ..Self::regtest() }
     }
 
+    /// Electrum servers, the preferred one first.
+    pub fn electrum(servers: &[&super::electrum::ElectrumServer]) -> Self {
+        let endpoints = servers.iter().zip(1..).map(|(server, n)| (format!("electrum-{n}"), server.url(), None));
+        Self { endpoints: endpoints.collect(), ..Self::regtest() }
+    }
+
     /// A Bitcoin network for development.
     pub fn regtest() -> Self {
         // Coinbases ripen within the horizon.
@@ -93,8 +99,9 @@ impl Setup {
             late = self.late_window_ms,
             network = self.network,
         );
-        for (name, http, ws) in &self.endpoints {
-            text += &format!("[[network.endpoint]]\nname = \"{name}\"\nhttp_url = \"{http}\"\n");
+        for (name, url, ws) in &self.endpoints {
+            let key = if url.starts_with("http") { "http_url" } else { "electrum_url" };
+            text += &format!("[[network.endpoint]]\nname = \"{name}\"\n{key} = \"{url}\"\n");
             if let Some(ws) = ws {
                 text += &format!("ws_url = \"{ws}\"\n");
             }

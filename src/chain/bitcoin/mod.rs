@@ -6,6 +6,7 @@
 //! (`chain/endpoint.rs`): corepc-client has no batches, no bound on an answer and a fixed time limit.
 
 pub mod block;
+mod electrum;
 mod facts;
 mod follow;
 mod lookup;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Mailbox, Reporter, Settings, Source, Start};
 
+pub use electrum::ElectrumSource;
 pub use text::{NAMESPACE, family, network};
 
 /// The source of one Bitcoin network.
