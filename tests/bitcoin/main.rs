@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod electrum;
 mod outcomes;
 
 use support::bitcoind::Bitcoind;

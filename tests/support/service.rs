@@ -179,6 +179,17 @@ impl Service {
         panic!("the service is not ready:\n{}", self.log());
     }
 
+    /// Waits until it takes requests, which it does before it is ready.
+    pub async fn wait_until_listening(&self) {
+        for _ in 0..600 {
+            if self.listens("http").is_some() && self.listens("grpc").is_some() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the service does not listen:\n{}", self.log());
+    }
+
     fn listens(&self, what: &str) -> Option<String> {
         let text = std::fs::read_to_string(self.store().join("listen.json")).ok()?;
         let announced: Value = serde_json::from_str(&text).ok()?;

@@ -1,7 +1,7 @@
 //! The loop that follows one network: asks for the tip, links headers to the chain, reads what happened to what is watched, and
 //! reports each block together with it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub(super) struct Follower {
     pub(super) read_at: Option<ReadAt>,
     /// What was reported as pending, and is as far as is known.
     pub(super) seen: HashSet<Txid>,
+    /// What of that is listed nowhere any more, and since when.
+    pub(super) doubtful: HashMap<Txid, Instant>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) reports: Reporter,
     /// Look-ups that are to be answered.
@@ -73,6 +75,7 @@ impl Follower {
             book: Book::default(),
             read_at: None,
             seen: HashSet::new(),
+            doubtful: HashMap::new(),
             settings,
             mailbox,
             reports,
@@ -127,7 +130,9 @@ impl Follower {
     fn pause(&self) -> Duration {
         if self.behind {
             Duration::ZERO
-        } else if self.walk.is_undecided() || !self.look_ups.is_empty() || !self.lost.is_empty() {
+        } else if self.walk.is_undecided()
+            || !(self.look_ups.is_empty() && self.lost.is_empty() && self.doubtful.is_empty())
+        {
             RETRY.min(self.settings.poll_interval)
         } else {
             self.settings.poll_interval

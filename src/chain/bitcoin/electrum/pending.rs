@@ -1,15 +1,21 @@
 //! What the histories list in no block: what appears is reported, and what is gone from every server.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use bitcoin::Txid;
 use h402_watch_engine::input::Observation;
+use tokio::time::Instant;
 
 use super::super::text::{self, Link};
 use super::book::{Need, read_history, script_hash};
 use super::follow::Follower;
 use super::server::history_call;
 use crate::chain::Stopping;
+
+/// How long a transaction is listed nowhere before it counts as gone: servers take out what left the mempool before they put in
+/// what took its place, and answer in between.
+const GONE_AFTER: Duration = Duration::from_millis(400);
 
 /// Where a server says that a transaction is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +52,20 @@ impl Follower {
         // One above the head is told with its block.
         self.seen.retain(|txid| heights.get(txid).is_none_or(|height| *height > head));
         let gone = self.seen.iter().filter(|txid| !pending.contains(*txid) && !heights.contains_key(*txid));
-        let gone: Vec<_> = gone.copied().collect();
-        self.tell_gone(server, gone).await
+        let gone: HashSet<_> = gone.copied().collect();
+        self.doubtful.retain(|txid, _| gone.contains(txid));
+        let mut sure = Vec::new();
+        for txid in gone {
+            let since = self.doubtful.entry(txid).or_insert_with(|| {
+                // What took its place may be in histories that were not read this time.
+                self.read_at = None;
+                Instant::now()
+            });
+            if since.elapsed() >= GONE_AFTER {
+                sure.push(txid);
+            }
+        }
+        self.tell_gone(server, sure).await
     }
 
     async fn tell_gone(&mut self, server: usize, gone: Vec<Txid>) -> Result<Result<(), String>, Stopping> {
@@ -63,6 +81,7 @@ impl Follower {
             // Whatever still knows it, it is followed no more, or will be listed again.
             if !places.contains_key(&txid) {
                 self.seen.remove(&txid);
+                self.doubtful.remove(&txid);
                 let missing = Observation::Missing { tx: text::tx(txid), under: under.clone() };
                 self.reports.observe(missing).await?;
             }
