@@ -240,6 +240,16 @@ impl Book {
         self.open.contains(&[b"a", script.as_bytes()].concat()[..])
     }
 
+    /// Those were told.
+    pub fn looked_back(&mut self) {
+        self.look_back.clear();
+    }
+
+    /// Whether there is no room to follow a watched transaction, once it comes up.
+    pub fn has_no_room_for(&self, txid: &Txid) -> bool {
+        self.scripts.len() >= SCRIPTS_MAX && self.open.contains(&[b"t", &txid.as_byte_array()[..]].concat()[..])
+    }
+
     /// A script changed, as its server announced.
     pub fn announced(&mut self, hash: &str) {
         let followed = self.by_hash.get(hash).and_then(|script| self.scripts.get_mut(script));
@@ -305,10 +315,9 @@ impl Book {
     }
 
     /// What the newly followed outputs were used up by, in blocks between two heights.
-    pub fn take_look_back(&mut self, from: u64, to: u64) -> BTreeMap<u64, BTreeSet<Txid>> {
+    pub fn look_back(&self, from: u64, to: u64) -> BTreeMap<u64, BTreeSet<Txid>> {
         let mut found: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-        let scripts: Vec<_> = self.look_back.drain().collect();
-        for followed in scripts.iter().filter_map(|script| self.scripts.get(script)) {
+        for followed in self.look_back.iter().filter_map(|script| self.scripts.get(script)) {
             for item in followed.history.iter().filter(|item| item.height >= from.max(1) && item.height <= to) {
                 found.entry(item.height).or_default().insert(item.txid);
             }

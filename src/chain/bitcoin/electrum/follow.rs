@@ -285,7 +285,7 @@ impl Follower {
             return Ok(Ok(()));
         };
         let (bottom, head) = (bottom.height, head.height);
-        for (height, txids) in self.book.take_look_back(bottom, head) {
+        for (height, txids) in self.book.look_back(bottom, head) {
             let found = async {
                 let block = self.header_at(server, height).await?;
                 self.facts_in(server, &block, &txids, false).await
@@ -296,10 +296,10 @@ impl Follower {
                         self.reports.observe(Observation::Found(fact)).await?;
                     }
                 }
-                // It is looked at again when the output's history changes, or with the next block's reorg.
-                Err(error) => tracing::debug!(network = %self.settings.network, error, "a spent output is not proven"),
+                Err(error) => return Ok(Err(error)),
             }
         }
+        self.book.looked_back();
         self.tell_pending(server).await
     }
 

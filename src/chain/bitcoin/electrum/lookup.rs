@@ -109,11 +109,13 @@ impl Follower {
         Ok(())
     }
 
-    /// Whether a recipient is not followed yet: an answer now would have the watch decided without what comes after.
+    /// Whether what it asks about is not followed yet: an answer now would have the watch decided without what comes after.
     fn must_wait(&mut self, look_up: &LookUp) -> bool {
         self.book.sync(&self.mailbox.interests().interests);
-        matches!(look_up.subject, Subject::Address)
-            && self.scripts_of(look_up).iter().any(|script| self.book.keeps_waiting(script))
+        if let Subject::Transaction { tx } = &look_up.subject {
+            return text::parse_txid(tx.as_str()).is_some_and(|txid| self.book.has_no_room_for(&txid));
+        }
+        self.scripts_of(look_up).iter().any(|script| self.book.keeps_waiting(script))
     }
 
     fn scripts_of(&self, look_up: &LookUp) -> Vec<ScriptBuf> {

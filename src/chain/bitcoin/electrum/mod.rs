@@ -7,7 +7,8 @@
 //!
 //! What this can't do as a node can, and where it ends:
 //! - Requests grow with what is watched: one status for each script and block. At most [`book::SCRIPTS_MAX`] scripts are
-//!   followed. Further ones wait, their look-ups with them, so that no deadline passes over them; health and log say how many.
+//!   followed. Further ones wait, and the look-ups of watches that are made then, so that no deadline passes over those; health
+//!   and log say how many. A transaction that comes up only after all room was taken is not followed until there is some.
 //! - Headers are recomputed, linked and held to their own work, and `quorum` servers must have them. That a transaction is in
 //!   a block is proven. That there is none can't be: a server that is asked can hide transactions, and those in its mempool
 //!   are its word.
