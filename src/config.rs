@@ -15,7 +15,7 @@ use h402_watch_engine::rules::{Limits, NetworkRules};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use crate::chain::{EndpointSettings, InternalTransfers};
+use crate::chain::{Access, EndpointSettings, InternalTransfers};
 use crate::driver::Keep;
 use crate::store::StoreEngine;
 
@@ -260,8 +260,11 @@ pub enum TagWord {
 pub struct Endpoint {
     /// Its name in logs and health reports.
     pub name: String,
-    /// `http://` or `https://`.
-    pub http_url: Secret,
+    /// JSON-RPC: `http://` or `https://`. Each endpoint has this or `electrum_url`.
+    pub http_url: Option<Secret>,
+    /// Bitcoin without a node of one's own: an Electrum server, `tcp://host:port` or `ssl://host:port`. All endpoints of a
+    /// network are of one kind.
+    pub electrum_url: Option<Secret>,
     /// EVM: `ws://` or `wss://`: new heads are learned sooner.
     pub ws_url: Option<Secret>,
     /// Bitcoin: `tcp://` of the node's zmqpubhashblock, zmqpubsequence and zmqpubrawtx: blocks and transactions are learned
@@ -273,6 +276,39 @@ pub struct Endpoint {
     /// The most requests that are sent in a second; more of them wait.
     #[serde(default = "thousand")]
     pub requests_per_second: u32,
+}
+
+impl Endpoint {
+    /// Whether it says in one way where requests go; else the key, and what is expected of it.
+    fn check_access(&self) -> Result<(), (&'static str, &'static str)> {
+        let http = self.http_url.as_ref().map(Secret::expose);
+        let electrum = self.electrum_url.as_ref().map(Secret::expose);
+        match (http, electrum) {
+            (Some(http), None) if !(http.starts_with("http://") || http.starts_with("https://")) => {
+                Err(("endpoint.http_url", "http://… or https://…"))
+            }
+            (Some(_), None) => Ok(()),
+            (None, Some(electrum)) => {
+                let rest = electrum.strip_prefix("tcp://").or_else(|| electrum.strip_prefix("ssl://"));
+                let port = rest.and_then(|rest| rest.rsplit_once(':')).filter(|(host, _)| !host.is_empty());
+                if port.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+                    return Err(("endpoint.electrum_url", "tcp://host:port or ssl://host:port"));
+                }
+                if self.ws_url.is_some() || !self.zmq_urls.is_empty() || self.cookie_file.is_some() {
+                    return Err(("endpoint.electrum_url", "neither ws_url, zmq_urls nor cookie_file beside it"));
+                }
+                Ok(())
+            }
+            _ => Err(("endpoint.http_url, electrum_url", "one of the two")),
+        }
+    }
+
+    fn access(&self) -> Access {
+        match (&self.http_url, &self.electrum_url) {
+            (None, Some(url)) => Access::Electrum(url.expose().to_owned()),
+            (url, _) => Access::Http(url.as_ref().map_or("", Secret::expose).to_owned()),
+        }
+    }
 }
 
 fn thousand() -> u32 {
@@ -417,9 +453,9 @@ impl Network {
             if endpoint.requests_per_second == 0 {
                 return invalid(&key("endpoint.requests_per_second"), "more than 0");
             }
-            let http = endpoint.http_url.expose();
-            if !(http.starts_with("http://") || http.starts_with("https://")) {
-                return invalid(&key("endpoint.http_url"), "http://… or https://…");
+            endpoint.check_access().or_else(|(name, expected)| invalid(&key(name), expected))?;
+            if endpoint.electrum_url.is_some() != self.endpoints[0].electrum_url.is_some() {
+                return invalid(&key("endpoint.electrum_url"), "all endpoints of a network with it, or none");
             }
             if endpoint.zmq_urls.iter().any(|url| !url.starts_with("tcp://")) {
                 return invalid(&key("endpoint.zmq_urls"), "tcp://… each");
@@ -464,7 +500,7 @@ impl Network {
     pub fn endpoint_settings(&self) -> Vec<EndpointSettings> {
         let settings = |endpoint: &Endpoint| EndpointSettings {
             name: endpoint.name.clone(),
-            http_url: endpoint.http_url.expose().to_owned(),
+            access: endpoint.access(),
             ws_url: endpoint.ws_url.as_ref().map(|url| url.expose().to_owned()),
             zmq_urls: endpoint.zmq_urls.clone(),
             cookie_file: endpoint.cookie_file.clone(),

@@ -89,7 +89,7 @@ fn the_example_configuration_loads() {
     let path = Path::new(ROOT).join("deploy/config.example.toml");
     let environment = [("BASE_PROVIDER_URL".to_owned(), "https://base.example/key".to_owned())];
     let config = Config::load(&path, &environment).expect("it loads");
-    assert_eq!(config.networks[0].endpoints[1].http_url.expose(), "https://base.example/key");
+    assert_eq!(config.networks[0].endpoints[1].http_url.as_ref().expect("a URL").expose(), "https://base.example/key");
     assert!(!format!("{config:?}").contains("base.example/key"), "secrets are never printed");
     let unset = Config::load(&path, &[]).expect_err("the variable is not set");
     assert_eq!(

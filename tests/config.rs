@@ -39,6 +39,23 @@ fn mistakes_are_named() {
         (GOOD.replace("[store]", "[store]\nevents_days = 401"), "store.archived_days: expected at least"),
         (GOOD.replace("12000", "0"), "block_time_ms"),
         (GOOD.replace("http://", "ftp://"), "endpoint.http_url: expected http://"),
+        (
+            GOOD.replace("http_url", "electrum_url"),
+            "endpoint.electrum_url: expected tcp://host:port or ssl://host:port",
+        ),
+        (
+            GOOD.replace("http_url = \"http://127.0.0.1:8545\"", ""),
+            "endpoint.http_url, electrum_url: expected one of the two",
+        ),
+        (format!("{GOOD}electrum_url = \"tcp://a:1\"\n"), "endpoint.http_url, electrum_url: expected one of the two"),
+        (
+            format!("{GOOD}[[network.endpoint]]\nname = \"b\"\nelectrum_url = \"tcp://a:1\"\n"),
+            "endpoint.electrum_url: expected all endpoints of a network with it, or none",
+        ),
+        (
+            format!("{}ws_url = \"ws://a\"\n", GOOD.replace("http_url = \"http://127", "electrum_url = \"tcp://127")),
+            "endpoint.electrum_url: expected neither ws_url",
+        ),
         (GOOD.replace("block_time_ms", "quorum = 2\nblock_time_ms"), "quorum: expected 1 up to"),
         (GOOD.replace("block_time_ms", "horizon_blocks = 1\nblock_time_ms"), "horizon_blocks: expected"),
         (GOOD.split("[[network.endpoint]]").next().unwrap_or_default().into(), "endpoint: expected at least one"),

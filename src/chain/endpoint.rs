@@ -83,7 +83,7 @@ impl Endpoint {
     pub fn new(settings: EndpointSettings, optional: &'static [&'static str]) -> Self {
         let transport = BoundedHttp {
             client: reqwest::Client::new(),
-            url: settings.http_url.clone().into(),
+            url: settings.access.url().to_owned().into(),
             cookie_file: settings.cookie_file.clone(),
         };
         Self { client: RpcClient::new(transport, false), settings, optional, state: Mutex::default() }

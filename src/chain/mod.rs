@@ -79,13 +79,31 @@ pub struct Family {
     pub derive: Option<Derive>,
 }
 
+/// Where the requests to an endpoint go, and in which protocol. A URL may hold a secret.
+#[derive(Clone)]
+pub enum Access {
+    /// JSON-RPC over HTTP: `http://` or `https://`.
+    Http(String),
+    /// The Electrum protocol: `tcp://host:port` or `ssl://host:port`.
+    Electrum(String),
+}
+
+impl Access {
+    /// The URL, of whichever protocol.
+    pub fn url(&self) -> &str {
+        match self {
+            Self::Http(url) | Self::Electrum(url) => url,
+        }
+    }
+}
+
 /// One URL of a network.
 #[derive(Clone)]
 pub struct EndpointSettings {
     /// Its name in logs and health reports.
     pub name: String,
-    /// Where requests go. May hold a secret.
-    pub http_url: String,
+    /// Where requests go.
+    pub access: Access,
     /// Where new heads are announced over WebSocket, if it does that. May hold a secret.
     pub ws_url: Option<String>,
     /// Where blocks and transactions are announced over ZeroMQ.
@@ -145,9 +163,13 @@ pub struct Settings {
 pub fn source(settings: Settings) -> Result<(Box<dyn Source>, Family), BadField> {
     let bad = |field: &str, expected: String| BadField { field: field.to_owned(), expected };
     let name = settings.network.clone();
+    let electrum = settings.endpoints.iter().any(|endpoint| matches!(endpoint.access, Access::Electrum(_)));
     match name.as_str().split_once(':') {
         Some(("eip155", chain_id)) => {
             let chain_id = chain_id.parse().map_err(|_| bad("id", "eip155:<chain id in decimal>".into()))?;
+            if electrum {
+                return Err(bad("endpoint.electrum_url", "nothing: EVM nodes are asked over http_url".into()));
+            }
             if settings.endpoints.iter().any(|endpoint| !endpoint.zmq_urls.is_empty()) {
                 return Err(bad("endpoint.zmq_urls", "nothing: EVM nodes announce over ws_url".into()));
             }
@@ -158,7 +180,13 @@ pub fn source(settings: Settings) -> Result<(Box<dyn Source>, Family), BadField>
             if settings.endpoints.iter().any(|endpoint| endpoint.ws_url.is_some()) {
                 return Err(bad("endpoint.ws_url", "nothing: Bitcoin nodes announce over zmq_urls".into()));
             }
-            Ok((Box::new(bitcoin::BitcoinSource::new(network, settings)), bitcoin::family(network)))
+            // The configuration has seen to it that all endpoints are of one kind.
+            let source: Box<dyn Source> = if electrum {
+                Box::new(bitcoin::ElectrumSource::new(network, settings))
+            } else {
+                Box::new(bitcoin::BitcoinSource::new(network, settings))
+            };
+            Ok((source, bitcoin::family(network)))
         }
         _ => Err(bad("id", format!("a CAIP-2 name in the namespace eip155 or bip122, not {name}"))),
     }

@@ -50,6 +50,7 @@
 mod support;
 
 mod chaos;
+mod electrum;
 mod faults;
 mod look_ups;
 mod outcomes;

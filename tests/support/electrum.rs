@@ -1,5 +1,6 @@
 //! A real Electrum server in front of a node.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -32,39 +33,36 @@ impl Drop for ElectrumServer {
 impl ElectrumServer {
     /// Before a node that was started with `-txindex=1`; waits until it is at the node's height.
     pub async fn start(node: &Bitcoind) -> Self {
-        let python = super::devnet().join("electrum/bin/python");
-        assert!(python.exists(), "no Electrum server in {}: run `make devnet` first", python.display());
         let folder = tempfile::tempdir().expect("a temporary directory");
         let port = super::free_port();
-        let log = std::fs::File::create(folder.path().join("log")).expect("a log");
-        let child = Command::new(python)
-            .args(["-c", START])
-            .envs([("COIN", "Bitcoin"), ("NET", "regtest"), ("DB_ENGINE", "leveldb"), ("CACHE_MB", "16")])
-            .env("DB_DIRECTORY", folder.path())
-            .env("SERVICES", format!("tcp://127.0.0.1:{port}"))
-            .env("DAEMON_URL", format!("http://{USER}:{PASSWORD}@127.0.0.1:{}", node.port))
-            .envs([("ALLOW_ROOT", "1"), ("PEER_DISCOVERY", "off"), ("PEER_ANNOUNCE", "")])
-            // Milliseconds between its looks at the node.
-            .envs([("DAEMON_POLL_INTERVAL_BLOCKS", "100"), ("DAEMON_POLL_INTERVAL_MEMPOOL", "100")])
-            // No limit on what one client may ask.
-            .envs([("COST_SOFT_LIMIT", "0"), ("COST_HARD_LIMIT", "0"), ("REQUEST_SLEEP", "0")])
-            .envs([("INITIAL_CONCURRENT", "1000"), ("MAX_SEND", "20000000")])
-            .stdout(log.try_clone().expect("a log"))
-            .stderr(log)
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("the Electrum server starts");
-        let mut server = Self { child, port, folder };
+        let mut server = Self { child: spawn(node, folder.path(), port), port, folder };
+        server.wait_until_ready(node).await;
+        server
+    }
+
+    /// SIGKILL.
+    pub fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it after a stop: same port, same folder.
+    pub async fn start_again(&mut self, node: &Bitcoind) {
+        self.child = spawn(node, self.folder.path(), self.port);
+        self.wait_until_ready(node).await;
+    }
+
+    async fn wait_until_ready(&mut self, node: &Bitcoind) {
         for _ in 0..600 {
-            if server.try_call("blockchain.headers.subscribe", json!([])).await.is_ok() {
-                server.wait_for_height(node.height().await).await;
-                return server;
+            if self.try_call("blockchain.headers.subscribe", json!([])).await.is_ok() {
+                self.wait_for_height(node.height().await).await;
+                return;
             }
-            let ended = server.child.try_wait().expect("a status");
-            assert!(ended.is_none(), "the Electrum server ended:\n{}", server.log());
+            let ended = self.child.try_wait().expect("a status");
+            assert!(ended.is_none(), "the Electrum server ended:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("the Electrum server does not answer:\n{}", server.log());
+        panic!("the Electrum server does not answer:\n{}", self.log());
     }
 
     pub fn url(&self) -> String {
@@ -106,4 +104,27 @@ impl ElectrumServer {
         }
         if answer["error"].is_null() { Ok(answer["result"].take()) } else { Err(answer["error"].to_string()) }
     }
+}
+
+fn spawn(node: &Bitcoind, folder: &Path, port: u16) -> Child {
+    let python = super::devnet().join("electrum/bin/python");
+    assert!(python.exists(), "no Electrum server in {}: run `make devnet` first", python.display());
+    let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).expect("a log");
+    Command::new(python)
+        .args(["-c", START])
+        .envs([("COIN", "Bitcoin"), ("NET", "regtest"), ("DB_ENGINE", "leveldb"), ("CACHE_MB", "16")])
+        .env("DB_DIRECTORY", folder)
+        .env("SERVICES", format!("tcp://127.0.0.1:{port}"))
+        .env("DAEMON_URL", format!("http://{USER}:{PASSWORD}@127.0.0.1:{}", node.port))
+        .envs([("ALLOW_ROOT", "1"), ("PEER_DISCOVERY", "off"), ("PEER_ANNOUNCE", "")])
+        // Milliseconds between its looks at the node.
+        .envs([("DAEMON_POLL_INTERVAL_BLOCKS", "100"), ("DAEMON_POLL_INTERVAL_MEMPOOL", "100")])
+        // No limit on what one client may ask.
+        .envs([("COST_SOFT_LIMIT", "0"), ("COST_HARD_LIMIT", "0"), ("REQUEST_SLEEP", "0")])
+        .envs([("INITIAL_CONCURRENT", "1000"), ("MAX_SEND", "20000000")])
+        .stdout(log.try_clone().expect("a log"))
+        .stderr(log)
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("the Electrum server starts")
 }

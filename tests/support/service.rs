@@ -17,7 +17,7 @@ pub struct Setup {
     pub id: String,
     /// Another name of it.
     pub alias: &'static str,
-    /// Name, HTTP URL and WebSocket URL of each endpoint.
+    /// Name, HTTP or Electrum URL and WebSocket URL of each endpoint.
     pub endpoints: Vec<(String, String, Option<String>)>,
     pub block_time_ms: u64,
     pub poll_interval_ms: u64,
@@ -74,6 +74,12 @@ impl Setup {
         Self { endpoints: vec![("bitcoind".into(), node.url(), None)], endpoint, ..Self::regtest() }
     }
 
+    /// Electrum servers, the preferred one first.
+    pub fn electrum(servers: &[&super::electrum::ElectrumServer]) -> Self {
+        let endpoints = servers.iter().zip(1..).map(|(server, n)| (format!("electrum-{n}"), server.url(), None));
+        Self { endpoints: endpoints.collect(), ..Self::regtest() }
+    }
+
     /// A Bitcoin network for development.
     pub fn regtest() -> Self {
         // Coinbases ripen within the horizon.
@@ -107,8 +113,9 @@ impl Setup {
             late = self.late_window_ms,
             network = self.network,
         );
-        for (name, http, ws) in &self.endpoints {
-            text += &format!("[[network.endpoint]]\nname = \"{name}\"\nhttp_url = \"{http}\"\n");
+        for (name, url, ws) in &self.endpoints {
+            let key = if url.starts_with("http") { "http_url" } else { "electrum_url" };
+            text += &format!("[[network.endpoint]]\nname = \"{name}\"\n{key} = \"{url}\"\n");
             if let Some(ws) = ws {
                 text += &format!("ws_url = \"{ws}\"\n");
             }
@@ -184,6 +191,17 @@ impl Service {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("the service is not ready:\n{}", self.log());
+    }
+
+    /// Waits until it takes requests, which it does before it is ready.
+    pub async fn wait_until_listening(&self) {
+        for _ in 0..600 {
+            if self.listens("http").is_some() && self.listens("grpc").is_some() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the service does not listen:\n{}", self.log());
     }
 
     fn listens(&self, what: &str) -> Option<String> {

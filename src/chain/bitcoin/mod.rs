@@ -7,6 +7,7 @@
 
 pub mod block;
 pub mod descriptor;
+mod electrum;
 pub mod facts;
 mod follow;
 mod lookup;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Mailbox, Reporter, Settings, Source, Start};
 
+pub use electrum::ElectrumSource;
 pub use text::{NAMESPACE, family, network};
 
 /// The source of one Bitcoin network.

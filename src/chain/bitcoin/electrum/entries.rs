@@ -1,0 +1,159 @@
+//! Transactions of histories: fetched, hashed, proven to be in their block, and read for what they mean.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use bitcoin::consensus::encode::deserialize_hex;
+use bitcoin::{ScriptBuf, Transaction, Txid};
+use h402_watch_engine::input::{Place, TxFact};
+
+use super::super::facts::{self, Hit};
+use super::super::text::Link;
+use super::follow::Follower;
+use super::header::Placed;
+use super::proof::Branch;
+use super::server::{merkle_call, transaction_call};
+use crate::chain::walk::Chain as _;
+
+/// Bytes of transactions that are kept, so that one that moves costs no request.
+const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Transactions by id, the newest that were fetched.
+#[derive(Default)]
+pub struct Transactions {
+    by_id: HashMap<Txid, Arc<Transaction>>,
+    order: VecDeque<Txid>,
+    bytes: usize,
+}
+
+impl Transactions {
+    fn keep(&mut self, txid: Txid, tx: &Arc<Transaction>) {
+        if self.by_id.insert(txid, Arc::clone(tx)).is_none() {
+            self.order.push_back(txid);
+            self.bytes += tx.total_size();
+        }
+        while self.bytes > KEPT_BYTES_MAX {
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.bytes -= self.by_id.remove(&oldest).map_or(0, |tx| tx.total_size());
+        }
+    }
+}
+
+impl Follower {
+    /// Transactions by id, those that one server has.
+    pub(super) async fn transactions(
+        &mut self,
+        server: usize,
+        txids: impl IntoIterator<Item = Txid>,
+    ) -> Result<HashMap<Txid, Arc<Transaction>>, String> {
+        let txids: BTreeSet<_> = txids.into_iter().collect();
+        let known = |txid: &Txid| Some((*txid, Arc::clone(self.txs.by_id.get(txid)?)));
+        let mut found: HashMap<_, _> = txids.iter().filter_map(known).collect();
+        let missing: Vec<_> = txids.into_iter().filter(|txid| !found.contains_key(txid)).collect();
+        let said = self.servers.at(server).ask(missing.iter().map(transaction_call).collect()).await?;
+        for (said, txid) in said.into_iter().zip(missing) {
+            let Ok(value) = said else { continue };
+            let tx = value.as_str().and_then(|hex| deserialize_hex::<Transaction>(hex).ok());
+            let Some(tx) = tx.filter(|tx| tx.compute_txid() == txid) else {
+                return Err(self.servers.at(server).blame("another transaction than was asked for"));
+            };
+            let tx = Arc::new(tx);
+            self.txs.keep(txid, &tx);
+            found.insert(txid, tx);
+        }
+        Ok(found)
+    }
+
+    /// The header of a block that we hold.
+    pub(super) async fn header_of(&mut self, server: usize, link: &Link) -> Result<Placed, String> {
+        if let Some(header) = self.headers.get(link.hash) {
+            return Ok(Placed { link: *link, header });
+        }
+        let placed = self.servers.header_of(server, link.height).await?.filter(|placed| placed.link == *link);
+        let placed = placed.ok_or_else(|| format!("the server has another block {} than we", link.height))?;
+        self.headers.keep(&placed);
+        Ok(placed)
+    }
+
+    /// The header at a height of our chain, or below it.
+    pub(super) async fn header_at(&mut self, server: usize, height: u64) -> Result<Placed, String> {
+        if let Some(link) = self.walk.mirror.at(height).copied() {
+            return self.header_of(server, &link).await;
+        }
+        let placed = self.servers.header_of(server, height).await?;
+        let placed = placed.ok_or_else(|| format!("the server has no block {height}"))?;
+        let quorum = self.settings.quorum;
+        if quorum > 1 && self.servers.agreed_prefix(Some(server), &[placed], quorum).await == 0 {
+            return Err(format!("fewer than {quorum} endpoints have block {height}"));
+        }
+        Ok(placed)
+    }
+
+    /// The facts about transactions that a server says are in a block, in its order: of those that concern somebody, or with
+    /// `named` of all.
+    pub(super) async fn facts_in(
+        &mut self,
+        server: usize,
+        block: &Placed,
+        txids: &BTreeSet<Txid>,
+        named: bool,
+    ) -> Result<Vec<TxFact>, String> {
+        let txs = self.transactions(server, txids.iter().copied()).await?;
+        let mut concerned = Vec::new();
+        for txid in txids {
+            let tx = txs.get(txid).ok_or_else(|| format!("the server lists {txid}, and does not have it"))?;
+            let hit = facts::hit(&self.mailbox.interests().interests, txid, tx, &mut Vec::new());
+            if let Some(hit) = if named { Some(Hit::Whole) } else { hit } {
+                concerned.push((*txid, Arc::clone(tx), hit));
+            }
+        }
+        let calls = concerned.iter().map(|(txid, ..)| merkle_call(txid, block.link.height)).collect();
+        let said = self.servers.at(server).ask(calls).await?;
+        let mut proven = Vec::new();
+        for (said, (txid, tx, hit)) in said.into_iter().zip(concerned) {
+            let value = said.map_err(|why| format!("no proof of {txid}: {why}"))?;
+            let branch: Branch = serde_json::from_value(value).map_err(|_| "a proof that can't be read".to_owned())?;
+            // The server may be on another branch by now: that is no fault of its.
+            branch.check(&txid, &tx, block.header.merkle_root)?;
+            proven.push((branch.pos, txid, tx, hit));
+        }
+        proven.sort_unstable_by_key(|(place, ..)| *place);
+        let mut all = Vec::with_capacity(proven.len());
+        for (_, txid, tx, hit) in proven {
+            all.push(self.fact_of(server, (&txid, &tx), facts::in_block(&block.link), hit).await?);
+        }
+        Ok(all)
+    }
+
+    /// The fact about a transaction in a mempool, if it concerns somebody, or is asked for (`named`).
+    pub(super) async fn pending_fact(
+        &mut self,
+        server: usize,
+        (txid, tx): (&Txid, &Transaction),
+        named: bool,
+    ) -> Result<Option<TxFact>, String> {
+        let hit = facts::hit(&self.mailbox.interests().interests, txid, tx, &mut Vec::new());
+        let Some(hit) = (if named { Some(Hit::Whole) } else { hit }) else { return Ok(None) };
+        self.fact_of(server, (txid, tx), Place::Mempool, hit).await.map(Some)
+    }
+
+    async fn fact_of(
+        &mut self,
+        server: usize,
+        (txid, tx): (&Txid, &Transaction),
+        place: Place,
+        hit: Hit,
+    ) -> Result<TxFact, String> {
+        // A txid does not cover the witnesses, which would show whose money this is: the parents' outputs do.
+        let spent: Vec<_> = if tx.is_coinbase() { Vec::new() } else { facts::outpoints(tx).copied().collect() };
+        let parents = self.transactions(server, spent.iter().map(|outpoint| outpoint.txid)).await?;
+        let script = |outpoint: &bitcoin::OutPoint| {
+            let output = parents.get(&outpoint.txid)?.output.get(usize::try_from(outpoint.vout).ok()?)?;
+            Some(output.script_pubkey.clone())
+        };
+        let known: Option<Vec<ScriptBuf>> = spent.iter().map(script).collect();
+        let known = known.ok_or_else(|| format!("what {txid} spends is not known"))?;
+        let wants = self.mailbox.interests();
+        Ok(facts::fact((txid, tx), hit, place, &wants.interests, self.servers.network(), &known))
+    }
+}

@@ -1,0 +1,119 @@
+//! Headers: hashed and held to their own work, and on the main network to the difficulty of those below.
+
+use std::collections::{HashMap, VecDeque};
+
+use bitcoin::block::Header;
+use bitcoin::consensus::encode::deserialize_hex;
+use bitcoin::{BlockHash, Network, Target};
+
+use super::super::text::Link;
+
+/// How often the difficulty changes, blocks (consensus: `DifficultyAdjustmentInterval`).
+const RETARGET: u64 = 2016;
+/// Headers that are kept beside the chain, to check proofs against; 80 bytes each.
+const KEPT_MAX: usize = 8192;
+
+/// A header at a height.
+#[derive(Clone, Copy)]
+pub struct Placed {
+    /// Its place.
+    pub link: Link,
+    /// What was hashed.
+    pub header: Header,
+}
+
+impl Placed {
+    /// A header in hex, as servers send it.
+    ///
+    /// # Errors
+    /// If it is none, or does not have the work that it claims.
+    pub fn read(hex: &str, height: u64) -> Result<Self, String> {
+        let header: Header = deserialize_hex(hex).map_err(|_| "a header that can't be read".to_owned())?;
+        let hash =
+            header.validate_pow(header.target()).map_err(|_| "a header without the work that it claims".to_owned())?;
+        let link = Link { height, hash, parent: header.prev_blockhash, time: u64::from(header.time) };
+        Ok(Self { link, header })
+    }
+
+    /// Whether its difficulty may follow that of the header below; only the main network's rule is known.
+    pub fn may_follow(&self, below: &Header, network: Network) -> bool {
+        if network != Network::Bitcoin {
+            return true;
+        }
+        if !self.link.height.is_multiple_of(RETARGET) {
+            return self.header.bits == below.bits;
+        }
+        let before = below.target();
+        // What is written down is rounded towards zero.
+        let least = Target::from_compact(before.min_transition_threshold().to_compact_lossy());
+        let (target, most) = (self.header.target(), before.max_transition_threshold_unchecked());
+        target >= least && target <= most && target <= Target::MAX_ATTAINABLE_MAINNET
+    }
+}
+
+/// Headers by hash, the newest that were fetched.
+#[derive(Default)]
+pub struct Headers {
+    by_hash: HashMap<BlockHash, Header>,
+    order: VecDeque<BlockHash>,
+}
+
+impl Headers {
+    /// One of those kept.
+    pub fn get(&self, hash: BlockHash) -> Option<Header> {
+        self.by_hash.get(&hash).copied()
+    }
+
+    /// Keeps one.
+    pub fn keep(&mut self, placed: &Placed) {
+        let hash = placed.link.hash;
+        if self.by_hash.insert(hash, placed.header).is_none() {
+            self.order.push_back(hash);
+        }
+        if self.order.len() > KEPT_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.by_hash.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(height: u64, bits: u32) -> Placed {
+        let mut header = bitcoin::constants::genesis_block(Network::Bitcoin).header;
+        header.bits = bitcoin::CompactTarget::from_consensus(bits);
+        let link = Link { height, hash: header.block_hash(), parent: header.prev_blockhash, time: 0 };
+        Placed { link, header }
+    }
+
+    #[test]
+    fn difficulty_changes_at_its_heights_only_and_within_a_factor_of_four() {
+        let below = at(4031, 0x1b04_04cb);
+        for (height, bits, fits) in [
+            (4031, 0x1b04_04cb, true),
+            (4031, 0x1b04_04ca, false),
+            (4032, 0x1b04_04ca, true),
+            // A quarter, rounded towards zero; and a little less.
+            (4032, 0x1b01_0132, true),
+            (4032, 0x1b01_0131, false),
+            (4032, 0x1b10_132c, true),
+            (4032, 0x1b10_132d, false),
+        ] {
+            assert_eq!(at(height, bits).may_follow(&below.header, Network::Bitcoin), fits, "{height} {bits:x}");
+            assert!(at(height, bits).may_follow(&below.header, Network::Regtest));
+        }
+    }
+
+    #[test]
+    fn a_header_needs_the_work_that_it_claims() {
+        let genesis = bitcoin::constants::genesis_block(Network::Bitcoin).header;
+        let hex = bitcoin::consensus::encode::serialize_hex(&genesis);
+        assert_eq!(Placed::read(&hex, 0).map(|placed| placed.link.hash), Ok(genesis.block_hash()));
+        let damaged = hex.replacen("01000000", "02000000", 1);
+        assert!(Placed::read(&damaged, 0).is_err());
+        assert!(Placed::read(&hex[2..], 0).is_err());
+    }
+}

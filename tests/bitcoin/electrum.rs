@@ -1,0 +1,278 @@
+//! The same payments through Electrum servers, without a node of one's own.
+
+use std::time::Duration;
+
+use h402_watch_proto::v1;
+
+use crate::BINARY;
+use crate::support::bitcoind::Bitcoind;
+use crate::support::client::{Client, PATIENCE, Seen, address, now_ms, spec, tx, with};
+use crate::support::electrum::ElectrumServer;
+use crate::support::service::{Service, Setup};
+
+async fn world() -> (Bitcoind, ElectrumServer, Service, Client) {
+    let node = Bitcoind::with(&["-txindex=1"]).await;
+    let server = ElectrumServer::start(&node).await;
+    let service = Service::start(BINARY, Setup::electrum(&[&server])).await;
+    let client = service.client().await;
+    (node, server, service, client)
+}
+
+/// Waits until a watch was told something, whatever came after.
+async fn until_told(client: &mut Client, id: &str, short: &str) {
+    let started = tokio::time::Instant::now();
+    while !client.receipts(id).await.iter().any(|receipt| receipt.short() == short) {
+        assert!(started.elapsed() < PATIENCE, "waiting for {short}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_payment_is_found_by_address_and_by_txid() {
+    let (node, _server, service, mut client) = world().await;
+    let shop = node.address().await;
+    let before = client.create(spec(address(), &shop, 50_000, 2)).await;
+    let txid = node.pay(&shop, 50_000).await;
+    let named = client.create(spec(tx(&txid), &shop, 50_000, 2)).await;
+    for id in [&before, &named] {
+        client.until(id, "seen").await;
+    }
+    node.mine(1).await;
+    for id in [&before, &named] {
+        client.until(id, "included").await;
+    }
+    node.mine(1).await;
+    let story = client.until(&before, "settled:success").await;
+    assert_eq!(story, ["seen", "included", "settled:success"], "{}", service.log());
+    // Another watch finds what lies below.
+    let late = spec(tx(&txid), &shop, 40_000, 1);
+    let late = client.create(late).await;
+    client.until(&late, "settled:failed:already_claimed").await;
+}
+
+#[tokio::test]
+async fn a_bump_still_pays_or_does_not() {
+    let (node, _server, service, mut client) = world().await;
+    let (kept, lost) = (node.address().await, node.address().await);
+    let (first, second) = (node.pay(&kept, 50_000).await, node.pay(&lost, 60_000).await);
+    let pays = client.create(spec(tx(&first), &kept, 50_000, 1)).await;
+    let fails = client.create(spec(tx(&second), &lost, 60_000, 1)).await;
+    for id in [&pays, &fails] {
+        client.until(id, "seen").await;
+    }
+    node.bump(&first).await;
+    let (_, hex) = node.double_spend(&second, &node.payer_address().await, 1_000, true).await;
+    node.send_raw(&hex).await.expect("a replacement");
+    until_told(&mut client, &pays, "replaced").await;
+    node.mine(1).await;
+    let story = client.until(&pays, "settled:success").await;
+    assert!(story.contains(&"replaced".to_owned()), "{story:?}\n{}", service.log());
+    client.until(&fails, "settled:failed:replaced").await;
+}
+
+#[tokio::test]
+async fn a_double_spend_that_is_mined_directly_is_found() {
+    let (node, _server, _service, mut client) = world().await;
+    let shop = node.address().await;
+    let (paid, hex) = node.raw_payment(&shop, 50_000, false).await;
+    node.send_raw(&hex).await.expect("a payment");
+    let id = client.create(spec(tx(&paid), &shop, 50_000, 1)).await;
+    client.until(&id, "seen").await;
+    // The engine has to have said what the payment uses up.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (_, conflict) = node.double_spend(&paid, &node.payer_address().await, 1_000, false).await;
+    node.mine_with(&[&conflict]).await;
+    client.until(&id, "settled:failed:conflicted").await;
+}
+
+#[tokio::test]
+async fn a_transaction_moves_to_another_block_of_the_same_height() {
+    let (node, server, service, mut client) = world().await;
+    let shop = node.address().await;
+    let id = client.create(spec(address(), &shop, 50_000, 4)).await;
+    let txid = node.pay(&shop, 50_000).await;
+    client.until(&id, "seen").await;
+    let left = node.mine(1).await.remove(0);
+    client.until(&id, "included").await;
+    node.invalidate(&left).await;
+    let hex = node.raw(&txid).await;
+    node.mine_with(&[&hex]).await;
+    node.mine(1).await;
+    server.wait_for_height(node.height().await).await;
+    node.mine(2).await;
+    let story = client.until(&id, "settled:success").await;
+    assert_eq!(story, ["seen", "included", "orphaned", "included", "settled:success"], "{}", service.log());
+    let settled = client.receipts(&id).await.pop().expect("a settlement");
+    let text = String::from_utf8(settled.bytes).expect("UTF-8");
+    assert!(!text.contains(&left), "the block that left the chain: {text}");
+}
+
+#[tokio::test]
+async fn a_transaction_vanishes_in_a_reorg() {
+    let (node, _server, service, mut client) = world().await;
+    let shop = node.address().await;
+    let id = client.create(spec(address(), &shop, 50_000, 3)).await;
+    let txid = node.pay(&shop, 50_000).await;
+    client.until(&id, "seen").await;
+    let (_, conflict) = node.double_spend(&txid, &node.payer_address().await, 1_000, true).await;
+    let left = node.mine(1).await.remove(0);
+    client.until(&id, "included").await;
+    node.invalidate(&left).await;
+    node.mine_with(&[&conflict]).await;
+    node.mine(1).await;
+    let story = client.until(&id, "orphaned").await;
+    assert_eq!(story, ["seen", "included", "orphaned"], "{}", service.log());
+}
+
+#[tokio::test]
+async fn a_server_dies_and_another_one_carries_on() {
+    let node = Bitcoind::with(&["-txindex=1"]).await;
+    let first = ElectrumServer::start(&node).await;
+    let second = ElectrumServer::start(&node).await;
+    let service = Service::start(BINARY, Setup::electrum(&[&first, &second])).await;
+    let mut client = service.client().await;
+    let shop = node.address().await;
+    let id = client.create(spec(address(), &shop, 50_000, 2)).await;
+    node.pay(&shop, 50_000).await;
+    let other = node.address().await;
+    let txid = node.pay(&other, 50_000).await;
+    let named = client.create(spec(tx(&txid), &other, 50_000, 2)).await;
+    client.until(&id, "seen").await;
+    drop(first);
+    node.mine(2).await;
+    for id in [&id, &named] {
+        client.until(id, "settled:success").await;
+    }
+    let started = tokio::time::Instant::now();
+    loop {
+        let network = client.health("following").await;
+        if network.endpoints[0].errors > 0 && !network.endpoints[0].detail.is_empty() {
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE, "{network:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_is_subscribed_to_again() {
+    let (node, mut server, service, mut client) = world().await;
+    let shop = node.address().await;
+    let id = client.create(spec(address(), &shop, 50_000, 2)).await;
+    node.pay(&shop, 50_000).await;
+    client.until(&id, "seen").await;
+    server.stop();
+    client.health("degraded").await;
+    node.mine(1).await;
+    server.start_again(&node).await;
+    client.until(&id, "included").await;
+    let other = node.address().await;
+    let later = client.create(spec(address(), &other, 60_000, 1)).await;
+    node.pay(&other, 60_000).await;
+    client.until(&later, "seen").await;
+    node.mine(1).await;
+    for id in [&id, &later] {
+        client.until(id, "settled:success").await;
+    }
+    drop(service);
+}
+
+#[tokio::test]
+async fn a_server_of_another_chain_is_not_used() {
+    let node = Bitcoind::with(&["-txindex=1"]).await;
+    let server = ElectrumServer::start(&node).await;
+    let id = "bip122:00000000da84f2bafbbc53dee25a72ae".to_owned();
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let setup = Setup { id, ..Setup::electrum(&[&server]) };
+    let mut service = Service::in_folder(BINARY, setup, folder.path().to_owned());
+    service.spawn();
+    service.wait_until_listening().await;
+    let mut client = service.client().await;
+    let network = client.health("degraded").await;
+    assert!(!network.endpoints[0].up);
+    assert!(network.endpoints[0].detail.contains("does not begin as testnet4 does"), "{:?}", network.endpoints[0]);
+    assert!(network.head.is_none());
+}
+
+/// What a client asks, of either service.
+fn requests(now: u64, paid: &[(String, String)], by_address: &[String]) -> Vec<v1::WatchSpec> {
+    let timed = |spec, ahead: u64| with(spec, |terms| terms.deadline_ms = now + ahead);
+    let named = paid.iter().map(|(txid, shop)| timed(spec(tx(txid), shop, 50_000, 2), 300_000));
+    let short = by_address.iter().map(|shop| timed(spec(address(), shop, 90_000, 1), 15_000));
+    named.chain(short).collect()
+}
+
+#[tokio::test]
+async fn the_same_scenario_gives_the_same_settlements_over_both() {
+    let node = Bitcoind::with(&["-txindex=1"]).await;
+    let server = ElectrumServer::start(&node).await;
+    let services = [
+        // By polling: over ZeroMQ a replaced transaction may be heard to go before its replacement is heard of, which is one
+        // receipt more, and a settlement names the receipt before it.
+        Service::start(BINARY, Setup::bitcoin(&node, None)).await,
+        Service::start(BINARY, Setup::electrum(&[&server])).await,
+    ];
+    let mut paid = Vec::new();
+    for kind in ["bech32", "bech32m", "legacy", "bech32"] {
+        let shop = node.address_of(kind).await;
+        paid.push((node.pay(&shop, 50_000).await, shop));
+    }
+    let partial = node.address().await;
+    let requests = requests(now_ms(), &paid, std::slice::from_ref(&partial));
+    let mut clients = Vec::new();
+    let mut ids = Vec::new();
+    for service in &services {
+        let mut client = service.client().await;
+        let mut own = Vec::new();
+        for request in &requests {
+            own.push(client.create(request.clone()).await);
+        }
+        for id in &own[..paid.len()] {
+            client.until(id, "seen").await;
+        }
+        clients.push(client);
+        ids.push(own);
+    }
+    node.pay(&partial, 30_000).await;
+    // The second is bumped, the third replaced, the fourth double-spent in a block.
+    node.bump(&paid[1].0).await;
+    let (_, replacement) = node.double_spend(&paid[2].0, &node.payer_address().await, 1_000, true).await;
+    node.send_raw(&replacement).await.expect("a replacement");
+    let (_, conflict) = node.double_spend(&paid[3].0, &node.payer_address().await, 1_000, true).await;
+    for (client, ids) in clients.iter_mut().zip(&ids) {
+        until_told(client, &ids[1], "replaced").await;
+        client.until(&ids[4], "seen").await;
+    }
+    let mut all = node.mempool().await;
+    all.retain(|txid| *txid != paid[3].0);
+    let all: Vec<_> = all.iter().map(String::as_str).chain([conflict.as_str()]).collect();
+    let left = node.mine_with(&all).await;
+    for (client, ids) in clients.iter_mut().zip(&ids) {
+        client.until(&ids[0], "included").await;
+    }
+    node.invalidate(&left).await;
+    let raw: Vec<_> = node.mempool().await;
+    node.mine_with(&raw.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    node.mine(2).await;
+    let expected = [
+        "settled:success",
+        "settled:success",
+        "settled:failed:replaced",
+        "settled:failed:replaced",
+        "settled:partial:underpaid",
+    ];
+    for (client, ids) in clients.iter_mut().zip(&ids) {
+        for (id, expected) in ids.iter().zip(expected) {
+            client.until(id, expected).await;
+        }
+    }
+    for place in 0..requests.len() {
+        let (mut settled, mut stories) = (Vec::new(), Vec::new());
+        for (client, ids) in clients.iter_mut().zip(&ids) {
+            let receipts = client.receipts(&ids[place]).await;
+            stories.push(receipts.iter().map(Seen::short).collect::<Vec<_>>());
+            settled.push(receipts.last().map(|last| String::from_utf8_lossy(&last.bytes).into_owned()));
+        }
+        assert_eq!(settled[0], settled[1], "watch {place}: {stories:?}");
+    }
+}
