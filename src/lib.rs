@@ -39,6 +39,7 @@
 //! | `chain/bitcoin/mempool`, `wake` | what enters and leaves the mempools; ZeroMQ hints |
 //! | `chain/bitcoin/facts`, `text`, `descriptor` | what a transaction means for what is watched; addresses; descriptors |
 //! | `chain/bitcoin/lookup`, `scan` | questions about what is there already; searching old blocks |
+//! | `chain/bitcoin/electrum` | the same through Electrum servers: scripts, histories, merkle proofs |
 //! | [`store`] | tables, records, the atomic commit, retention |
 //! | [`driver`] | the loop |
 //! | [`api`] | gRPC, tokens, subscriptions; HTTP probes |

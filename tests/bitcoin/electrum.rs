@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use h402_watch_proto::v1;
 
-use crate::BINARY;
-use crate::support::bitcoind::Bitcoind;
+use crate::support::bitcoind::{Bitcoind, SHOP};
 use crate::support::client::{Client, PATIENCE, Seen, address, now_ms, spec, tx, with};
 use crate::support::electrum::ElectrumServer;
 use crate::support::service::{Service, Setup};
+use crate::{BINARY, spend};
 
 async fn world() -> (Bitcoind, ElectrumServer, Service, Client) {
     let node = Bitcoind::with(&["-txindex=1"]).await;
@@ -16,15 +16,6 @@ async fn world() -> (Bitcoind, ElectrumServer, Service, Client) {
     let service = Service::start(BINARY, Setup::electrum(&[&server])).await;
     let client = service.client().await;
     (node, server, service, client)
-}
-
-/// Waits until a watch was told something, whatever came after.
-async fn until_told(client: &mut Client, id: &str, short: &str) {
-    let started = tokio::time::Instant::now();
-    while !client.receipts(id).await.iter().any(|receipt| receipt.short() == short) {
-        assert!(started.elapsed() < PATIENCE, "waiting for {short}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test]
@@ -63,7 +54,7 @@ async fn a_bump_still_pays_or_does_not() {
     node.bump(&first).await;
     let (_, hex) = node.double_spend(&second, &node.payer_address().await, 1_000, true).await;
     node.send_raw(&hex).await.expect("a replacement");
-    until_told(&mut client, &pays, "replaced").await;
+    client.has(&pays, "replaced").await;
     node.mine(1).await;
     let story = client.until(&pays, "settled:success").await;
     assert!(story.contains(&"replaced".to_owned()), "{story:?}\n{}", service.log());
@@ -207,9 +198,7 @@ async fn the_same_scenario_gives_the_same_settlements_over_both() {
     let node = Bitcoind::with(&["-txindex=1"]).await;
     let server = ElectrumServer::start(&node).await;
     let services = [
-        // By polling: over ZeroMQ a replaced transaction may be heard to go before its replacement is heard of, which is one
-        // receipt more, and a settlement names the receipt before it.
-        Service::start(BINARY, Setup::bitcoin(&node, None)).await,
+        Service::start(BINARY, Setup::bitcoin(&node, Some(node.zmq()))).await,
         Service::start(BINARY, Setup::electrum(&[&server])).await,
     ];
     let mut paid = Vec::new();
@@ -240,7 +229,7 @@ async fn the_same_scenario_gives_the_same_settlements_over_both() {
     node.send_raw(&replacement).await.expect("a replacement");
     let (_, conflict) = node.double_spend(&paid[3].0, &node.payer_address().await, 1_000, true).await;
     for (client, ids) in clients.iter_mut().zip(&ids) {
-        until_told(client, &ids[1], "replaced").await;
+        client.has(&ids[1], "replaced").await;
         client.until(&ids[4], "seen").await;
     }
     let mut all = node.mempool().await;
@@ -275,4 +264,45 @@ async fn the_same_scenario_gives_the_same_settlements_over_both() {
         }
         assert_eq!(settled[0], settled[1], "watch {place}: {stories:?}");
     }
+}
+
+/// A server has an index: what was paid before is found however far back, a wallet's addresses too, and an address can be asked
+/// about. A restart in the middle changes nothing.
+#[tokio::test]
+async fn what_was_paid_before_is_found_in_the_servers_index() {
+    let node = Bitcoind::with(&["-txindex=1"]).await;
+    let server = ElectrumServer::start(&node).await;
+    let (shop, spent) = (node.address().await, node.address().await);
+    let first = node.height().await + 1;
+    node.pay(&shop, 7_000).await;
+    let (txid, raw) = node.raw_payment(&spent, 600_000, true).await;
+    node.send_raw(&raw).await.expect("accepted");
+    node.mine(1).await;
+    let (_, child) = spend(&node, SHOP, (&txid, 0), &[(&node.payer_address().await, 500_000)]).await;
+    node.send_raw(&child).await.expect("accepted");
+    node.mine(20).await;
+    let height = node.height().await;
+    server.wait_for_height(height).await;
+    let setup = Setup { horizon_blocks: 8, ..Setup::electrum(&[&server]) };
+    let mut service = Service::start(BINARY, setup).await;
+    let mut client = service.client().await;
+    let early = with(spec(address(), &shop, 7_000, 3), |terms| terms.from_height = Some(first));
+    let early = client.create(early).await;
+    client.has(&early, "settled:success").await;
+    let by_tx = client.create(spec(tx(&txid), &spent, 600_000, 3)).await;
+    client.has(&by_tx, "settled:success").await;
+    let id = client.create(spec(address(), &shop, 8_000, 2)).await;
+    node.pay(&shop, 8_000).await;
+    client.until(&id, "seen").await;
+    service.kill();
+    node.mine(1).await;
+    service.restart().await;
+    let mut client = service.client().await;
+    client.until(&id, "included").await;
+    node.mine(1).await;
+    client.has(&id, "settled:success").await;
+    assert_eq!(client.get(&id).await.received, "8000", "what was paid before the watch does not count");
+    let ask = v1::CheckAddressRequest { network: "dev".into(), address: shop.clone(), ..Default::default() };
+    let report = client.inner.check_address(ask).await.expect("answers").into_inner();
+    assert_eq!((report.total.as_str(), report.transfers[0].depth), ("8000", 2), "as far as blocks are kept");
 }

@@ -1,4 +1,4 @@
-//! Bitcoin, over bitcoind's JSON-RPC.
+//! Bitcoin, over bitcoind's JSON-RPC, or through Electrum servers (`electrum`).
 //!
 //! A block costs two requests, whatever is watched: its hash, and its header with its raw bytes; it is decoded once and
 //! matched by scripts, txids and outpoints. The mempool is compared now and then, and heard of by ZeroMQ. An index of
