@@ -3,7 +3,7 @@
 H402_DEVNET ?= $(HOME)/.cache/h402-watch/devnet
 export H402_DEVNET
 
-.PHONY: demo test lint anvil bitcoind devnet python fuzz
+.PHONY: demo test lint anvil bitcoind devnet python bench fuzz
 
 ## Follow payments on an EVM chain and on Bitcoin, on real nodes, to their outcomes.
 demo: anvil bitcoind
@@ -34,6 +34,10 @@ devnet: anvil bitcoind
 ## A Python environment for the client that the tests generate from proto/.
 python:
 	deploy/devnet/get-python.sh $(H402_DEVNET)/python
+
+## What matching a block costs, beside decoding it.
+bench:
+	cargo bench --locked --bench bitcoin_block
 
 ## Each fuzz target for a minute.
 fuzz:
