@@ -63,14 +63,23 @@ pub fn hit(interests: &Interests, txid: &Txid, tx: &Transaction, key: &mut Vec<u
     tx.output.iter().any(pays).then_some(Hit::Recipient)
 }
 
-/// The fact about a transaction. `known` are scripts that its inputs are known to spend from, beside those that show.
+/// What inputs are known to spend from.
+#[derive(Clone, Copy, Debug)]
+pub enum Known<'a> {
+    /// These, and what inputs show: of a block whose witnesses are those that were mined, or of one's own mempool.
+    Beside(&'a [ScriptBuf]),
+    /// These are all.
+    All(&'a [ScriptBuf]),
+}
+
+/// The fact about a transaction.
 pub fn fact(
     (txid, tx): (&Txid, &Transaction),
     hit: Hit,
     place: Place,
     interests: &Interests,
     network: Network,
-    known: &[ScriptBuf],
+    known: Known<'_>,
 ) -> TxFact {
     let mut key = Vec::new();
     let mut watched = |script: &Script| {
@@ -139,12 +148,16 @@ fn notes(txid: &Txid, tx: &Transaction, coinbase: bool) -> BTreeMap<String, Stri
 /// Those whose money a transaction uses, among its recipients and the watched.
 fn funded_by(
     tx: &Transaction,
-    known: &[ScriptBuf],
+    known: Known<'_>,
     transfers: &[Transfer],
     interests: &Interests,
     network: Network,
 ) -> Vec<Address> {
-    let shown = tx.input.iter().flat_map(|input| match source(input) {
+    let (known, trusts) = match known {
+        Known::Beside(known) => (known, true),
+        Known::All(known) => (known, false),
+    };
+    let shown = tx.input.iter().filter(|_| trusts).flat_map(|input| match source(input) {
         Source::Scripts(scripts) => scripts,
         Source::Hidden => Vec::new(),
     });

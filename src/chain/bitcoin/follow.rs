@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::block::{Cache, Decoded};
-use super::facts::{self, Hit};
+use super::facts::{self, Hit, Known};
 use super::mempool::Mempool;
 use super::node::{ChainInfo, Node};
 use super::scan::Scan;
@@ -365,7 +365,7 @@ impl Follower {
         let fact = |(i, hit): (usize, Hit)| {
             let (txid, tx) = (&block.txids[i], &block.block.txdata[i]);
             let place = facts::in_block(&block.link);
-            facts::fact((txid, tx), hit, place, &wants.interests, self.node.network(), known(txid))
+            facts::fact((txid, tx), hit, place, &wants.interests, self.node.network(), Known::Beside(known(txid)))
         };
         Ok(hits.into_iter().map(fact).collect())
     }

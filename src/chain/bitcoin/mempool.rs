@@ -13,7 +13,7 @@ use h402_watch_engine::input::{Observation, Place, TxFact};
 use tokio::time::Instant;
 
 use super::block::{Decoded, short};
-use super::facts::{self, Hit};
+use super::facts::{self, Hit, Known};
 use super::follow::Follower;
 use super::text;
 use super::wake::Hint;
@@ -259,7 +259,12 @@ impl Follower {
             let conflicts = self.mempool.conflicts(&txid, &tx);
             self.mempool.remember(txid, &tx);
             if let Some(fact) = self.pending(&txid, &tx, false).await {
-                self.mempool.note_seen(txid, &tx);
+                if fact.transfers_known {
+                    self.mempool.note_seen(txid, &tx);
+                } else {
+                    // Whom it pays may be known the next time.
+                    self.mempool.forget(&txid);
+                }
                 self.reports.observe(Observation::Seen(fact)).await?;
             }
             self.mempool.doubtful.extend(conflicts);
@@ -280,7 +285,8 @@ impl Follower {
         let known = if hidden.is_empty() { Ok(Vec::new()) } else { self.node.spent_in_mempool(&hidden).await };
         let wants = self.mailbox.interests();
         let scripts = known.as_deref().unwrap_or_default();
-        let mut fact = facts::fact((txid, tx), hit, Place::Mempool, &wants.interests, self.node.network(), scripts);
+        let mut fact =
+            facts::fact((txid, tx), hit, Place::Mempool, &wants.interests, self.node.network(), Known::Beside(scripts));
         if known.is_err() {
             (fact.transfers_known, fact.transfers) = (false, Vec::new());
         }

@@ -118,7 +118,7 @@ pub struct Book {
     /// Those of them that wait for room.
     over: BTreeSet<Key>,
     avoided: HashSet<ScriptBuf>,
-    /// Scripts of outputs whose use may lie in blocks that were reported already.
+    /// Scripts that are followed since a moment ago: what concerns them may lie in blocks that were reported already.
     look_back: HashSet<ScriptBuf>,
 }
 
@@ -177,9 +177,7 @@ impl Book {
             self.over.insert(key.into());
             return;
         }
-        if key.first() == Some(&b's') {
-            self.look_back.insert(script.clone());
-        }
+        self.look_back.insert(script.clone());
         self.open.remove(key);
         self.over.remove(key);
         let followed = self.scripts.entry(script.clone()).or_default();
@@ -314,11 +312,12 @@ impl Book {
         (heights, pending)
     }
 
-    /// What the newly followed outputs were used up by, in blocks between two heights.
+    /// What concerns the scripts that are followed anew, in blocks between two heights.
     pub fn look_back(&self, from: u64, to: u64) -> BTreeMap<u64, BTreeSet<Txid>> {
         let mut found: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for followed in self.look_back.iter().filter_map(|script| self.scripts.get(script)) {
-            for item in followed.history.iter().filter(|item| item.height >= from.max(1) && item.height <= to) {
+            let concerning = followed.history.iter().filter(|item| followed.concerns(item));
+            for item in concerning.filter(|item| item.height >= from.max(1) && item.height <= to) {
                 found.entry(item.height).or_default().insert(item.txid);
             }
         }

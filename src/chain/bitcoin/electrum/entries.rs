@@ -1,22 +1,24 @@
 //! Transactions of histories: fetched, hashed, proven to be in their block, and read for what they mean.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bitcoin::consensus::encode::deserialize_hex;
 use bitcoin::{ScriptBuf, Transaction, Txid};
 use h402_watch_engine::input::{Place, TxFact};
 
-use super::super::facts::{self, Hit};
+use super::super::facts::{self, Hit, Known};
 use super::super::text::Link;
 use super::follow::Follower;
 use super::header::Placed;
 use super::proof::Branch;
 use super::server::{merkle_call, transaction_call};
-use crate::chain::walk::Chain as _;
 
 /// Bytes of transactions that are kept, so that one that moves costs no request.
 const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Transactions that are remembered for being too large.
+const OVERSIZE_MAX: usize = 10_000;
 
 /// Transactions by id, the newest that were fetched.
 #[derive(Default)]
@@ -24,9 +26,18 @@ pub struct Transactions {
     by_id: HashMap<Txid, Arc<Transaction>>,
     order: VecDeque<Txid>,
     bytes: usize,
+    /// Those that a server does not give for their size.
+    oversize: HashSet<Txid>,
 }
 
 impl Transactions {
+    fn note_oversize(&mut self, txid: Txid) {
+        if self.oversize.len() >= OVERSIZE_MAX {
+            self.oversize.clear();
+        }
+        self.oversize.insert(txid);
+    }
+
     fn keep(&mut self, txid: Txid, tx: &Arc<Transaction>) {
         if self.by_id.insert(txid, Arc::clone(tx)).is_none() {
             self.order.push_back(txid);
@@ -52,7 +63,17 @@ impl Follower {
         let missing: Vec<_> = txids.into_iter().filter(|txid| !found.contains_key(txid)).collect();
         let said = self.servers.at(server).ask(missing.iter().map(transaction_call).collect()).await?;
         for (said, txid) in said.into_iter().zip(missing) {
-            let Ok(value) = said else { continue };
+            let value = match said {
+                Ok(value) => value,
+                Err(why) if is_absence(&why) => continue,
+                Err(why) if is_too_large(&why) => {
+                    tracing::warn!(%txid, "a transaction is larger than a server gives");
+                    self.txs.note_oversize(txid);
+                    continue;
+                }
+                // Busy, it may be: that says nothing of the transaction.
+                Err(why) => return Err(why),
+            };
             let tx = value.as_str().and_then(|hex| deserialize_hex::<Transaction>(hex).ok());
             let Some(tx) = tx.filter(|tx| tx.compute_txid() == txid) else {
                 return Err(self.servers.at(server).blame("another transaction than was asked for"));
@@ -80,13 +101,7 @@ impl Follower {
         if let Some(link) = self.walk.mirror.at(height).copied() {
             return self.header_of(server, &link).await;
         }
-        let placed = self.servers.header_of(server, height).await?;
-        let placed = placed.ok_or_else(|| format!("the server has no block {height}"))?;
-        let quorum = self.settings.quorum;
-        if quorum > 1 && self.servers.agreed_prefix(Some(server), &[placed], quorum).await == 0 {
-            return Err(format!("fewer than {quorum} endpoints have block {height}"));
-        }
-        Ok(placed)
+        self.header_below(server, height).await
     }
 
     /// The facts about transactions that a server says are in a block, in its order: of those that concern somebody, or with
@@ -98,9 +113,9 @@ impl Follower {
         txids: &BTreeSet<Txid>,
         named: bool,
     ) -> Result<Vec<TxFact>, String> {
-        let txs = self.transactions(server, txids.iter().copied()).await?;
+        let txs = self.transactions_anywhere(server, txids.iter().copied().collect()).await?;
         let mut concerned = Vec::new();
-        for txid in txids {
+        for txid in txids.iter().filter(|txid| txs.contains_key(*txid) || !self.txs.oversize.contains(*txid)) {
             let tx = txs.get(txid).ok_or_else(|| format!("the server lists {txid}, and does not have it"))?;
             let hit = facts::hit(&self.mailbox.interests().interests, txid, tx, &mut Vec::new());
             if let Some(hit) = if named { Some(Hit::Whole) } else { hit } {
@@ -146,14 +161,50 @@ impl Follower {
     ) -> Result<TxFact, String> {
         // A txid does not cover the witnesses, which would show whose money this is: the parents' outputs do.
         let spent: Vec<_> = if tx.is_coinbase() { Vec::new() } else { facts::outpoints(tx).copied().collect() };
-        let parents = self.transactions(server, spent.iter().map(|outpoint| outpoint.txid)).await?;
+        let parents = spent.iter().map(|outpoint| outpoint.txid).collect();
+        let parents = self.transactions_anywhere(server, parents).await?;
         let script = |outpoint: &bitcoin::OutPoint| {
             let output = parents.get(&outpoint.txid)?.output.get(usize::try_from(outpoint.vout).ok()?)?;
             Some(output.script_pubkey.clone())
         };
         let known: Option<Vec<ScriptBuf>> = spent.iter().map(script).collect();
-        let known = known.ok_or_else(|| format!("what {txid} spends is not known"))?;
         let wants = self.mailbox.interests();
-        Ok(facts::fact((txid, tx), hit, place, &wants.interests, self.servers.network(), &known))
+        let scripts = known.as_deref().unwrap_or_default();
+        let network = self.servers.network();
+        let mut fact = facts::fact((txid, tx), hit, place, &wants.interests, network, Known::All(scripts));
+        if known.is_none() {
+            tracing::warn!(%txid, "whose money a transaction uses can't be told: it counts for nobody");
+            (fact.transfers_known, fact.transfers) = (false, Vec::new());
+        }
+        Ok(fact)
     }
+
+    /// Transactions by id, from whichever server has them: their bytes hash to it.
+    async fn transactions_anywhere(
+        &mut self,
+        server: usize,
+        txids: BTreeSet<Txid>,
+    ) -> Result<HashMap<Txid, Arc<Transaction>>, String> {
+        let mut found = self.transactions(server, txids.iter().copied()).await?;
+        for index in (0..self.servers.len()).filter(|index| *index != server) {
+            let missing: Vec<_> = txids.iter().filter(|txid| !found.contains_key(*txid)).copied().collect();
+            if !missing.is_empty() && self.servers.is_usable(index).await {
+                found.extend(self.transactions(index, missing).await.unwrap_or_default());
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Whether a server's refusal says that there is no such transaction, in the words of bitcoind, ElectrumX, electrs and Fulcrum.
+fn is_absence(why: &str) -> bool {
+    let why = why.to_ascii_lowercase();
+    ["no such mempool", "no such transaction", "missing transaction", "no transaction", "not found"]
+        .iter()
+        .any(|words| why.contains(words))
+}
+
+/// Whether it says that the answer is larger than it gives.
+fn is_too_large(why: &str) -> bool {
+    why.to_ascii_lowercase().contains("too large")
 }

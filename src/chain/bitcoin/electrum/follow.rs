@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::follow::floors;
+use super::below::Below;
 use super::book::{Book, SCRIPTS_MAX};
 use super::entries::Transactions;
 use super::header::{Headers, Placed};
@@ -34,6 +35,7 @@ pub(super) struct Follower {
     pub(super) servers: Servers,
     pub(super) walk: Walk<BlockHash>,
     pub(super) headers: Headers,
+    pub(super) below: Below,
     pub(super) txs: Transactions,
     pub(super) book: Book,
     pub(super) read_at: Option<ReadAt>,
@@ -45,6 +47,8 @@ pub(super) struct Follower {
     pub(super) reports: Reporter,
     /// Look-ups that are to be answered.
     pub(super) look_ups: VecDeque<LookUp>,
+    /// Those of them that could not be answered, each for a reason of its own.
+    pub(super) waiting: VecDeque<LookUp>,
     /// Transactions that left the chain, and are to be located.
     pub(super) lost: Vec<TxId>,
     /// The address query that is to be answered.
@@ -72,6 +76,7 @@ impl Follower {
             servers: Servers::new(network, &settings.endpoints, &wake),
             walk: Walk::new(start, settings.horizon, settings.look_back, settings.quorum),
             headers: Headers::default(),
+            below: Below::default(),
             txs: Transactions::default(),
             book: Book::default(),
             read_at: None,
@@ -81,6 +86,7 @@ impl Follower {
             mailbox,
             reports,
             look_ups: VecDeque::new(),
+            waiting: VecDeque::new(),
             lost: Vec::new(),
             query: None,
             preferred: 0,
@@ -106,6 +112,7 @@ impl Follower {
                 () = tokio::time::sleep_until(next_poll) => poll = true,
                 () = wake.notified() => poll = true,
                 () = mailbox.posted() => {}
+                () = std::future::ready(()), if self.has_more_questions() => {}
             }
             let work = self.work(poll);
             tokio::select! {
@@ -132,7 +139,10 @@ impl Follower {
         if self.behind {
             Duration::ZERO
         } else if self.walk.is_undecided()
-            || !(self.look_ups.is_empty() && self.lost.is_empty() && self.doubtful.is_empty())
+            || !(self.look_ups.is_empty()
+                && self.waiting.is_empty()
+                && self.lost.is_empty()
+                && self.doubtful.is_empty())
         {
             RETRY.min(self.settings.poll_interval)
         } else {
@@ -272,6 +282,9 @@ impl Follower {
             }
             _ => None,
         };
+        if below.is_none() && blocks.iter().any(|block| !block.is_recent()) {
+            return Err(self.servers.at(server).blame("a block of a difficulty that can't be"));
+        }
         for block in blocks {
             if below.is_some_and(|below| !block.may_follow(&below, network)) {
                 return Err(self.servers.at(server).blame("a block of a difficulty that can't be"));
@@ -344,7 +357,7 @@ impl Follower {
             endpoint.detail = format!("{} more are watched than are followed, which {SCRIPTS_MAX} may be", self.waited);
         }
         let tip = self.servers.tip_claimed();
-        let health = Health { state: self.state.clone(), tip, endpoints, search: None, searched_from: 0 };
+        let health = Health { state: self.state.clone(), tip, endpoints, search: None, searched_from: self.deepest() };
         self.reports.health(health).await
     }
 }

@@ -4,12 +4,14 @@ use std::collections::{HashMap, VecDeque};
 
 use bitcoin::block::Header;
 use bitcoin::consensus::encode::deserialize_hex;
-use bitcoin::{BlockHash, Network, Target};
+use bitcoin::{BlockHash, CompactTarget, Network, Target};
 
 use super::super::text::Link;
 
 /// How often the difficulty changes, blocks (consensus: `DifficultyAdjustmentInterval`).
 const RETARGET: u64 = 2016;
+/// A difficulty of 2^44, which the main network had last in the summer of 2021.
+const RECENT: u32 = 0x1710_0000;
 /// Headers that are kept beside the chain, to check proofs against; 80 bytes each.
 const KEPT_MAX: usize = 8192;
 
@@ -33,6 +35,12 @@ impl Placed {
             header.validate_pow(header.target()).map_err(|_| "a header without the work that it claims".to_owned())?;
         let link = Link { height, hash, parent: header.prev_blockhash, time: u64::from(header.time) };
         Ok(Self { link, header })
+    }
+
+    /// Whether it has at least the work that the main network asks for since 2021: what a first header is held to, which builds
+    /// on none that is known.
+    pub fn is_recent(&self) -> bool {
+        self.header.target() <= Target::from_compact(CompactTarget::from_consensus(RECENT))
     }
 
     /// Whether its difficulty may follow that of the header below; only the main network's rule is known.
@@ -105,6 +113,13 @@ mod tests {
             assert_eq!(at(height, bits).may_follow(&below.header, Network::Bitcoin), fits, "{height} {bits:x}");
             assert!(at(height, bits).may_follow(&below.header, Network::Regtest));
         }
+    }
+
+    #[test]
+    fn a_first_header_is_not_of_the_early_days() {
+        assert!(at(1, 0x1702_0000).is_recent());
+        assert!(!at(1, 0x1710_0001).is_recent());
+        assert!(!at(1, 0x207f_ffff).is_recent());
     }
 
     #[test]

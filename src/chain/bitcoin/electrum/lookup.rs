@@ -23,7 +23,7 @@ use crate::chain::{AddressQuery, AddressReport, Received, Stopping};
 const LOOK_UPS_MAX: usize = 100;
 /// Transactions that are located together.
 const LOCATES_MAX: usize = 100;
-/// Transactions that one look-up finds at most, the newest ones.
+/// Transactions that one look-up is answered with; what it finds beyond that is reported before.
 const FOUND_MAX: usize = 2000;
 /// Transactions that one query looks at at most, the newest ones.
 const QUERY_MAX: usize = 1000;
@@ -42,7 +42,8 @@ impl Follower {
         let orphans = self.mailbox.take_locates(LOCATES_MAX);
         self.lost.extend(orphans);
         self.query = self.query.take().or_else(|| self.mailbox.take_queries(1).pop());
-        if self.look_ups.is_empty() && self.lost.is_empty() && self.query.is_none() {
+        let nothing = self.look_ups.is_empty() && self.waiting.is_empty();
+        if nothing && self.lost.is_empty() && self.query.is_none() {
             return Ok(());
         }
         let server = self.preferred;
@@ -58,6 +59,12 @@ impl Follower {
             let _ = query.reply.send(answer);
         }
         Ok(())
+    }
+
+    /// Whether more was asked than is answered at once.
+    pub(super) fn has_more_questions(&self) -> bool {
+        let room = self.look_ups.len() < LOOK_UPS_MAX;
+        self.walk.mirror.head().is_some() && room && self.mailbox.has_questions().0
     }
 
     /// Whether a server has our head, and all that lies below it in its histories.
@@ -84,8 +91,10 @@ impl Follower {
 
     async fn answer_look_ups(&mut self, server: usize) -> Result<(), Stopping> {
         let look_ups: Vec<_> = self.look_ups.drain(..).collect();
-        let (waiting, look_ups): (Vec<_>, Vec<_>) = look_ups.into_iter().partition(|look_up| self.must_wait(look_up));
-        self.look_ups.extend(waiting);
+        let again = self.waiting.len().min(LOOK_UPS_MAX);
+        let look_ups = look_ups.into_iter().chain(self.waiting.drain(..again).collect::<Vec<_>>());
+        let (waiting, look_ups): (Vec<_>, Vec<_>) = look_ups.partition(|look_up| self.must_wait(look_up));
+        self.waiting.extend(waiting);
         let histories = match self.histories_for(server, &look_ups).await {
             Ok(histories) => histories,
             Err(error) => {
@@ -95,14 +104,18 @@ impl Follower {
             }
         };
         for (look_up, found) in look_ups.into_iter().zip(histories) {
-            match self.facts_for(server, &look_up, found).await {
+            let told = match found {
+                Some(found) => self.facts_for(server, &look_up, found).await?,
+                None => Err("a history is refused".to_owned()),
+            };
+            match told {
                 Ok(facts) => {
                     let Some(under) = self.walk.mirror.head().map(Link::block_ref) else { return Ok(()) };
                     self.reports.observe(Observation::LookedUp { watch: look_up.watch, under, facts }).await?;
                 }
                 Err(error) => {
                     tracing::debug!(network = %self.settings.network, error, "a look-up waits");
-                    self.look_ups.push_back(look_up);
+                    self.waiting.push_back(look_up);
                 }
             }
         }
@@ -123,8 +136,8 @@ impl Follower {
         recipients(look_up).filter_map(|address| text::parse_address(address.as_str(), network).ok()).collect()
     }
 
-    /// What look-ups find, in as few round trips as for one.
-    async fn histories_for(&mut self, server: usize, look_ups: &[LookUp]) -> Result<Vec<Found>, String> {
+    /// What look-ups find, in as few round trips as for one; nothing where a history is refused.
+    async fn histories_for(&mut self, server: usize, look_ups: &[LookUp]) -> Result<Vec<Option<Found>>, String> {
         let watched = |look_up: &LookUp| match &look_up.subject {
             Subject::Transaction { tx } => text::parse_txid(tx.as_str()),
             _ => None,
@@ -137,7 +150,7 @@ impl Follower {
         let said = self.servers.at(server).ask(hashes.iter().map(|hash| history_call(hash)).collect()).await?;
         let mut histories: HashMap<String, Vec<Item>> = HashMap::new();
         for (hash, said) in hashes.into_iter().zip(said) {
-            histories.insert(hash, said.and_then(read_history)?);
+            histories.extend(said.and_then(read_history).ok().map(|history| (hash, history)));
         }
         let head = self.walk.mirror.head().map_or(0, |head| head.height);
         let found = |look_up: &LookUp| {
@@ -146,23 +159,20 @@ impl Follower {
                 match places.get(&txid) {
                     Some(Whereabouts::Pending) => found.insert(0, BTreeSet::from([txid])),
                     // One above the head is told with its block.
-                    Some(Whereabouts::Block(height)) if *height <= head => {
+                    Some(Whereabouts::Block(height)) if *height <= head && *height >= self.deepest() => {
                         found.insert(*height, BTreeSet::from([txid]))
                     }
+                    Some(Whereabouts::Unknown) => return None,
                     _ => None,
                 };
-                return found;
+                return Some(found);
             }
             let scripts = self.scripts_of(look_up);
-            let items = scripts.iter().filter_map(|script| histories.get(&script_hash(script))).flatten();
-            let wanted: Vec<_> = items.filter(|item| self.is_asked_for(look_up, item, head)).collect();
-            for item in wanted.iter().rev().take(FOUND_MAX) {
+            let histories: Option<Vec<_>> = scripts.iter().map(|script| histories.get(&script_hash(script))).collect();
+            for item in histories?.into_iter().flatten().filter(|item| self.is_asked_for(look_up, item, head)) {
                 found.entry(item.height).or_default().insert(item.txid);
             }
-            if wanted.len() > FOUND_MAX {
-                tracing::warn!(network = %self.settings.network, "a look-up found more than it keeps: {FOUND_MAX}");
-            }
-            found
+            Some(found)
         };
         Ok(look_ups.iter().map(found).collect())
     }
@@ -172,7 +182,7 @@ impl Follower {
             return item.height == 0;
         }
         match look_up.from_height {
-            Some(from) => item.height >= from,
+            Some(from) => item.height >= from.max(self.deepest()),
             None => {
                 let time = self.walk.mirror.at(item.height).map(Link::timestamp);
                 time.zip(look_up.since).is_some_and(|(time, since)| time >= since)
@@ -180,7 +190,30 @@ impl Follower {
         }
     }
 
-    async fn facts_for(&mut self, server: usize, look_up: &LookUp, found: Found) -> Result<Vec<TxFact>, String> {
+    /// The facts that a look-up asks for. Of very many the older ones are reported at once.
+    async fn facts_for(
+        &mut self,
+        server: usize,
+        look_up: &LookUp,
+        mut found: Found,
+    ) -> Result<Result<Vec<TxFact>, String>, Stopping> {
+        while found.values().map(BTreeSet::len).sum::<usize>() > FOUND_MAX {
+            let Some((height, txids)) = found.iter().find(|(height, _)| **height > 0) else { break };
+            let (height, txids) = (*height, txids.clone());
+            match self.facts_at(server, look_up, Found::from([(height, txids)])).await {
+                Ok(facts) => {
+                    for fact in facts {
+                        self.reports.observe(Observation::Found(fact)).await?;
+                    }
+                }
+                Err(error) => return Ok(Err(error)),
+            }
+            found.remove(&height);
+        }
+        Ok(self.facts_at(server, look_up, found).await)
+    }
+
+    async fn facts_at(&mut self, server: usize, look_up: &LookUp, found: Found) -> Result<Vec<TxFact>, String> {
         let named = matches!(look_up.subject, Subject::Transaction { .. });
         let mut facts: BTreeMap<_, TxFact> = BTreeMap::new();
         let mut seen = Vec::new();

@@ -12,13 +12,14 @@
 //! - Headers are recomputed, linked and held to their own work, and `quorum` servers must have them. That a transaction is in
 //!   a block is proven. That there is none can't be: a server that is asked can hide transactions, and those in its mempool
 //!   are its word.
-//! - Below the headers that are kept a header is one that has its own work, and that `quorum` servers have at its height; it
-//!   is not linked to those above.
+//! - Below the headers that are kept payments are looked for in [`below::DEEPEST`] blocks; their headers are linked to those.
+//! - What is too large for a server to give (ElectrumX: a transaction of more than some 500 kB) is not followed.
 //! - Witnesses are the server's word, and with them the wtxid that receipts note: no proof covers them.
 //! - A payment is learned of when the server announces it, or at the next poll.
 //! - A transaction of which the server gives no history, because it is too long, is not followed by that script.
 //! - A server with a certificate of its own making is refused: it is reached through a tunnel, by `tcp://`.
 
+mod below;
 mod book;
 mod entries;
 mod follow;

@@ -24,6 +24,8 @@ pub enum Whereabouts {
     Pending,
     /// In a block of this height.
     Block(u64),
+    /// The server knows it, and does not tell where it is.
+    Unknown,
 }
 
 impl Follower {
@@ -78,10 +80,10 @@ impl Follower {
             Err(error) => return Ok(Err(error)),
         };
         for txid in gone {
-            // Whatever still knows it, it is followed no more, or will be listed again.
+            // What is somewhere still is followed no more, or is listed again: then it is told again.
+            self.seen.remove(&txid);
+            self.doubtful.remove(&txid);
             if !places.contains_key(&txid) {
-                self.seen.remove(&txid);
-                self.doubtful.remove(&txid);
                 let missing = Observation::Missing { tx: text::tx(txid), under: under.clone() };
                 self.reports.observe(missing).await?;
             }
@@ -139,13 +141,16 @@ impl Follower {
         let said = self.servers.at(server).ask(hashes.iter().map(|hash| history_call(hash)).collect()).await?;
         let mut histories = HashMap::new();
         for (hash, said) in hashes.into_iter().zip(said) {
-            histories.insert(hash, said.and_then(read_history)?);
+            // One that is refused must not hold up the others.
+            histories.insert(hash, said.and_then(read_history).ok());
         }
-        let place = |(txid, hash): (&Txid, &String)| {
-            let items = histories.get(hash)?.iter().filter(|item| item.txid == *txid);
-            let height = items.map(|item| item.height).max()?;
-            Some((*txid, if height == 0 { Whereabouts::Pending } else { Whereabouts::Block(height) }))
+        let place = |txid: &Txid| {
+            let Some(Some(history)) = scripts.get(txid).and_then(|hash| histories.get(hash)) else {
+                return Some(Whereabouts::Unknown);
+            };
+            let height = history.iter().filter(|item| item.txid == *txid).map(|item| item.height).max()?;
+            Some(if height == 0 { Whereabouts::Pending } else { Whereabouts::Block(height) })
         };
-        Ok(scripts.iter().filter_map(place).collect())
+        Ok(txs.keys().filter_map(|txid| Some((*txid, place(txid)?))).collect())
     }
 }

@@ -1,5 +1,6 @@
 //! That a transaction is in a block: a branch of the tree whose root the header holds.
 
+use bitcoin::consensus::encode::deserialize;
 use bitcoin::hashes::{Hash as _, HashEngine as _, sha256d};
 use bitcoin::{Transaction, TxMerkleNode, Txid};
 use serde::Deserialize;
@@ -34,7 +35,12 @@ impl Branch {
             let sibling: sha256d::Hash = sibling.parse().map_err(|_| "a proof that can't be read".to_owned())?;
             let mut engine = sha256d::Hash::engine();
             let pair = if (self.pos >> level) & 1 == 0 { [node, sibling] } else { [sibling, node] };
-            pair.iter().for_each(|half| engine.input(half.as_byte_array()));
+            let bytes = [pair[0].to_byte_array(), pair[1].to_byte_array()].concat();
+            // A transaction whose bytes are two hashes would let a branch lead on below it.
+            if deserialize::<Transaction>(&bytes).is_ok() {
+                return Err("a proof through what may be a transaction".into());
+            }
+            engine.input(&bytes);
             node = sha256d::Hash::from_engine(engine);
         }
         if node == root.to_raw_hash() { Ok(()) } else { Err("a proof that leads to another block".into()) }
@@ -72,6 +78,25 @@ mod tests {
         assert!(!check(&of(2, &[ids[3]; 16]), 2), "a branch longer than fits");
         let only = TxMerkleNode::from_raw_hash(ids[0]);
         assert!(of(0, &[]).check(&txs[0].compute_txid(), &txs[0], only).is_ok(), "the only one of its block");
+    }
+
+    /// CVE-2017-12842, from the other side: a transaction of 64 bytes, the second half of which is the id of another that was
+    /// never mined.
+    #[test]
+    fn a_branch_below_a_transaction_is_refused() {
+        let forged = tx(7);
+        let mut small = tx(0);
+        small.input[0].script_sig = bitcoin::ScriptBuf::new();
+        small.output[0].script_pubkey = bitcoin::ScriptBuf::from_bytes(vec![0x51; 4]);
+        let mined = bitcoin::consensus::encode::serialize(&small);
+        assert_eq!(mined.len(), NODE_BYTES);
+        let half = |bytes: &[u8]| sha256d::Hash::from_slice(bytes).expect("32 bytes");
+        let root = TxMerkleNode::from_raw_hash(small.compute_txid().to_raw_hash());
+        let merkle = vec![half(&mined[..32]).to_string()];
+        let branch = Branch { merkle, pos: 1 };
+        let right = Txid::from_raw_hash(half(&mined[32..]));
+        let error = branch.check(&right, &forged, root).expect_err("is refused");
+        assert!(error.contains("may be a transaction"), "{error}");
     }
 
     #[test]

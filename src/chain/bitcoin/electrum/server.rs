@@ -155,10 +155,11 @@ impl Server {
                 Err(TrySendError::Full(_)) => return Err(self.blame("it is too slow for what is asked of it")),
                 Err(TrySendError::Disconnected(_)) => return Err(self.blame("its thread has ended")),
             }
-            match answer.await {
-                Ok(Ok(said)) => answers.extend(said),
-                Ok(Err(error)) => return Err(self.blame(&error)),
-                Err(_) => return Err(self.blame("its thread has ended")),
+            match tokio::time::timeout(2 * TIME_LIMIT, answer).await {
+                Ok(Ok(Ok(said))) => answers.extend(said),
+                Ok(Ok(Err(error))) => return Err(self.blame(&error)),
+                Ok(Err(_)) => return Err(self.blame("its thread has ended")),
+                Err(_) => return Err(self.blame("no answer in time")),
             }
         }
         let mut state = self.state();

@@ -149,6 +149,8 @@ impl Wire {
         let tcp = connected.ok_or(failed)?;
         tcp.set_nodelay(true)?;
         tcp.set_write_timeout(Some(CONNECT_LIMIT))?;
+        // TLS reads before it writes.
+        tcp.set_read_timeout(Some(CONNECT_LIMIT))?;
         let socket = tcp.try_clone()?;
         let stream = if scheme == "ssl" { Stream::Tls(Box::new(secure(host, tcp)?)) } else { Stream::Plain(tcp) };
         Ok((Self { stream, shared, received: Vec::new(), line: Vec::new(), taken: 0 }, socket))
