@@ -73,7 +73,7 @@
 //! 11. *Everything has a bound.* Named constants beside what they bound; `many_watches_in_one_stream_answered_in_order`,
 //!     `a_message_of_10_mb_is_refused_and_the_connection_lives`, `a_subscriber_that_stops_reading_slows_nobody_and_loses_nothing`.
 //! 12. *Node calls per block do not grow with the number of watches.* Held by `requests_per_block_do_not_grow_with_watches`, for
-//!     each family.
+//!     each family; Electrum servers are asked for each script, and say so.
 //!
 //! Who may use whom is held by tests/architecture.rs.
 

@@ -1,7 +1,7 @@
 //! Names of things: networks, transactions, addresses, assets, blocks, watches, instants.
 //!
 //! A chain's own identifiers are opaque text here, in the one canonical spelling that the network's source
-//! gives them (for instance an EIP-55 address). The engine compares them and never looks inside.
+//! gives them (for instance an address with its checksum). The engine compares them and never looks inside.
 
 use std::fmt;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// A network in CAIP-2 form: `eip155:8453`.
+    /// A network in CAIP-2 form: `namespace:reference`.
     NetworkId
 }
 text_id! {
