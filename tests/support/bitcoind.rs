@@ -53,8 +53,18 @@ impl Bitcoind {
         copy(&template, folder.path());
         let wallets = ["-wallet=payer", "-wallet=shop"];
         let mut node = Self::in_folder(folder, wallets.into_iter().chain(arguments.iter().copied()));
-        node.start_again().await;
-        node
+        // Somebody else may have taken a port since it was free.
+        for _ in 0..5 {
+            match node.try_start().await {
+                Ok(()) => return node,
+                Err(why) => {
+                    node.kill();
+                    (node.port, node.zmq_port) = (super::free_port(), super::free_port());
+                    assert!(why.contains("port") || why.contains("ZMQ") || why.contains("Unable to bind"), "{why}");
+                }
+            }
+        }
+        panic!("bitcoind does not get its ports:\n{}", node.log());
     }
 
     /// One that is not started yet.
@@ -72,6 +82,10 @@ impl Bitcoind {
 
     /// Starts it after a stop: same ports, same folder, same wallets.
     pub async fn start_again(&mut self) {
+        self.try_start().await.expect("bitcoind starts again");
+    }
+
+    async fn try_start(&mut self) -> Result<(), String> {
         assert!(self.child.is_none(), "bitcoind runs already");
         // The release stops working at a date of its own; other builds don't know the option, which a file forgives.
         std::fs::write(self.folder.path().join("bitcoin.conf"), "softwareexpiry=0\n").expect("writes");
@@ -96,14 +110,15 @@ impl Bitcoind {
             // Whoever else has the port may never answer.
             if tokio::time::timeout(Duration::from_secs(1), self.ready()).await == Ok(true) {
                 // It goes on without ZMQ where the port is taken.
-                assert_ne!(self.call("getzmqnotifications", json!([])).await, json!([]), "no ZMQ:\n{}", self.log());
-                return;
+                let announces = self.call("getzmqnotifications", json!([])).await != json!([]);
+                return if announces { Ok(()) } else { Err(format!("no ZMQ:\n{}", self.log())) };
             }
-            let ended = self.child.as_mut().expect("started").try_wait().expect("a status");
-            assert!(ended.is_none(), "bitcoind ended:\n{}", self.log());
+            if self.child.as_mut().expect("started").try_wait().expect("a status").is_some() {
+                return Err(format!("bitcoind ended:\n{}", self.log()));
+            }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
-        panic!("bitcoind does not answer:\n{}", self.log());
+        Err(format!("bitcoind does not answer:\n{}", self.log()))
     }
 
     async fn ready(&self) -> bool {
