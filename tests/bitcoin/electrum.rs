@@ -1,8 +1,11 @@
 //! The same payments through Electrum servers, without a node of one's own.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use h402_watch_proto::v1;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::bitcoind::{Bitcoind, SHOP};
 use crate::support::client::{Client, PATIENCE, Seen, address, now_ms, spec, tx, with};
@@ -305,4 +308,89 @@ async fn what_was_paid_before_is_found_in_the_servers_index() {
     let ask = v1::CheckAddressRequest { network: "dev".into(), address: shop.clone(), ..Default::default() };
     let report = client.inner.check_address(ask).await.expect("answers").into_inner();
     assert_eq!((report.total.as_str(), report.transfers[0].depth), ("8000", 2), "as far as blocks are kept");
+}
+
+/// Changes what a server says, line by line.
+struct Liar {
+    port: u16,
+    lie: Arc<Mutex<Lie>>,
+}
+
+type Lie = Box<dyn Fn(String) -> String + Send>;
+
+impl Liar {
+    /// In front of a server, honest at first.
+    async fn before(server: &ElectrumServer) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("its address").port();
+        let lie: Arc<Mutex<Lie>> = Arc::new(Mutex::new(Box::new(|line| line)));
+        let (shared, upstream) = (Arc::clone(&lie), server.port);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", upstream)).await else { continue };
+                let ((mut asks, mut told), (says, mut asked)) = (client.into_split(), server.into_split());
+                tokio::spawn(async move { tokio::io::copy(&mut asks, &mut asked).await });
+                let shared = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    let mut lines = BufReader::new(says).lines();
+                    while let Ok(Some(line)) = lines.next_line().await {
+                        let line = (shared.lock().expect("no panic"))(line) + "\n";
+                        if told.write_all(line.as_bytes()).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Self { port, lie }
+    }
+
+    fn lie(&self, lie: impl Fn(String) -> String + Send + 'static) {
+        *self.lie.lock().expect("no panic") = Box::new(lie);
+    }
+}
+
+/// Waits until the network or its endpoint says something.
+async fn until_said(client: &mut Client, text: &str) {
+    let started = tokio::time::Instant::now();
+    loop {
+        let networks = client.inner.list_networks(v1::ListNetworksRequest {}).await.expect("answers").into_inner();
+        let network = &networks.networks[0];
+        if network.detail.contains(text) || network.endpoints[0].detail.contains(text) {
+            return;
+        }
+        assert!(started.elapsed() < PATIENCE, "waiting for {text:?}: {network:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A transaction that pays more than was mined, and a proof that leads elsewhere: neither is believed, and the truth is taken
+/// when it comes.
+#[tokio::test]
+async fn a_server_that_lies_delays_and_never_pays() {
+    let node = Bitcoind::with(&["-txindex=1"]).await;
+    let server = ElectrumServer::start(&node).await;
+    let liar = Liar::before(&server).await;
+    let mut setup = Setup::electrum(&[&server]);
+    setup.endpoints[0].1 = format!("tcp://127.0.0.1:{}", liar.port);
+    let service = Service::start(BINARY, setup).await;
+    let mut client = service.client().await;
+    let shop = node.address().await;
+    let id = client.create(spec(address(), &shop, 5_000, 1)).await;
+    // 4000 satoshi become 5000.
+    liar.lie(|line| line.replacen("a00f000000000000", "8813000000000000", 1));
+    let (_, raw) = node.raw_payment(&shop, 4_000, true).await;
+    node.mine_with(&[&raw]).await;
+    until_said(&mut client, "another transaction than was asked for").await;
+    assert_eq!(client.receipts(&id).await.len(), 0);
+    // A branch of its own making.
+    liar.lie(|line| match line.split_once("\"merkle\": [\"").or_else(|| line.split_once("\"merkle\":[\"")) {
+        Some((before, rest)) => format!("{before}\"merkle\":[\"{}{}", "ab".repeat(32), &rest[64..]),
+        None => line,
+    });
+    until_said(&mut client, "leads to another block").await;
+    assert_eq!(client.receipts(&id).await.len(), 0);
+    liar.lie(|line| line);
+    client.until(&id, "included").await;
+    assert_eq!(client.get(&id).await.received, "4000");
 }
