@@ -17,19 +17,13 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
+use crate::chain::standing::{QUARANTINE, REST_MAX, Standing};
 use crate::chain::{EndpointHealth, EndpointSettings};
 
 /// How long one request may take.
 const TIME_LIMIT: Duration = Duration::from_secs(15);
 /// The largest answer: the receipts of a block of 10,000 transactions take 17 MB (research: 1,671 bytes each).
 const BODY_MAX: usize = 128 * 1024 * 1024;
-/// How long a failing endpoint rests: doubled with each failure in a row.
-const REST: Duration = Duration::from_millis(500);
-/// The longest rest, failures and 429 without `Retry-After` alike.
-const REST_MAX: Duration = Duration::from_secs(30);
-/// How long an endpoint of another chain rests.
-const QUARANTINE: Duration = Duration::from_secs(60);
-
 /// Calls that are sent in one request.
 pub const BATCH_MAX: usize = 100;
 
@@ -65,17 +59,12 @@ pub struct Endpoint {
 
 #[derive(Default)]
 struct State {
-    requests: u64,
-    errors: u64,
-    failures_in_row: u32,
-    rests_until: Option<Instant>,
-    detail: String,
+    standing: Standing,
     /// Whether its chain id was checked since it last failed.
     checked: bool,
     /// What may be sent at once, and when it was counted.
     tokens: f64,
     counted: Option<Instant>,
-    tip: Option<BlockRef>,
     unsupported: Vec<&'static str>,
 }
 
@@ -99,7 +88,7 @@ impl Endpoint {
 
     /// Whether it may be asked now.
     pub fn is_up(&self) -> bool {
-        self.state().rests_until.is_none_or(|until| until <= Instant::now())
+        self.state().standing.is_up()
     }
 
     /// Whether its chain id was checked since it last failed.
@@ -117,24 +106,15 @@ impl Endpoint {
     }
 
     pub fn set_tip(&self, tip: BlockRef) {
-        self.state().tip = Some(tip);
+        self.state().standing.tip = Some(tip);
     }
 
     pub fn tip(&self) -> Option<BlockRef> {
-        self.state().tip.clone()
+        self.state().standing.tip.clone()
     }
 
     pub fn health(&self) -> EndpointHealth {
-        let up = self.is_up();
-        let state = self.state();
-        EndpointHealth {
-            name: self.settings.name.clone(),
-            up,
-            detail: state.detail.clone(),
-            tip: state.tip.clone(),
-            requests: state.requests,
-            errors: state.errors,
-        }
+        self.state().standing.health(&self.settings.name)
     }
 
     /// It answered what can't be: it rests as after a failure.
@@ -176,7 +156,7 @@ impl Endpoint {
     /// Several calls in one request; their answers in the same order.
     pub async fn batch(&self, calls: &[Call]) -> Result<Vec<Result<Box<RawValue>, CallError>>, CallError> {
         self.wait_for_rate().await;
-        self.state().requests += 1;
+        self.state().standing.requests += 1;
         let answers = tokio::time::timeout(TIME_LIMIT, self.send(calls)).await;
         let answers = answers.map_err(|_| self.failed(format!("no answer within {} s", TIME_LIMIT.as_secs())))?;
         if let ([Err(RpcError::Transport(TransportErrorKind::HttpError(error)))], [_, _, ..]) = (&answers[..], calls)
@@ -192,9 +172,7 @@ impl Endpoint {
                 answer => read.push(answer),
             }
         }
-        let mut state = self.state();
-        state.failures_in_row = 0;
-        state.detail.clear();
+        self.state().standing.succeed();
         Ok(read)
     }
 
@@ -277,16 +255,8 @@ impl Endpoint {
 
     fn fail(&self, what: String, rest: Option<Duration>) {
         let mut state = self.state();
-        let first = state.failures_in_row == 0;
-        state.errors += 1;
-        state.failures_in_row = state.failures_in_row.saturating_add(1);
         state.checked = false;
-        let doubled = REST.saturating_mul(1 << state.failures_in_row.min(8).saturating_sub(1)).min(REST_MAX);
-        state.rests_until = Some(Instant::now() + rest.unwrap_or(doubled));
-        state.detail = what;
-        if first {
-            tracing::warn!(endpoint = self.settings.name, error = state.detail, "endpoint failed");
-        }
+        state.standing.fail(&self.settings.name, what, rest);
     }
 
     /// A token bucket that holds one second's worth.

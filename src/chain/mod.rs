@@ -8,7 +8,9 @@ mod endpoint;
 pub mod evm;
 mod mirror;
 mod pool;
+mod pulse;
 mod query;
+mod standing;
 mod walk;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -44,6 +46,18 @@ pub trait Source: Send + 'static {
         reports: Reporter,
         shutdown: CancellationToken,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// A source's life: it follows until shutdown, or until nobody takes its reports any more, which is the same; then nobody
+/// answers what waits in its mailbox.
+fn until_stopped(
+    mailbox: Arc<Mailbox>,
+    follows: impl Future<Output = Result<(), Stopping>> + Send + 'static,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        let _ = follows.await;
+        mailbox.close();
+    })
 }
 
 /// A field of a request that its chain has no meaning for.

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use h402_watch_engine::input::TxFact;
+use h402_watch_engine::input::{Transfer, TxFact};
 
 use super::mirror::{Hash, Link, Mirror};
 use super::{AddressQuery, AddressReport, Received};
@@ -47,23 +47,9 @@ impl<H: Hash> Searching<H> {
         Some(link)
     }
 
-    /// Takes in what a block holds. What one pays oneself is no payment.
+    /// Takes in what a block holds.
     pub fn add(&mut self, link: &Link<H>, facts: &[TxFact]) {
-        let AddressQuery { address, asset, .. } = &self.query;
-        let others = facts.iter().filter(|fact| !fact.funded_by.contains(address));
-        let received = others.flat_map(|fact| {
-            let matching = fact.transfers.iter().filter(|moved| moved.to == *address && moved.asset == *asset);
-            matching.filter(|moved| !moved.amount.is_zero() && moved.from.as_ref() != Some(address)).map(|moved| {
-                Received {
-                    tx: fact.tx.clone(),
-                    block: link.block_ref(),
-                    time: link.timestamp(),
-                    transfer: moved.clone(),
-                    verification: fact.verification.clone(),
-                }
-            })
-        });
-        let received: Vec<_> = received.collect();
+        let received = received(&self.query, link, facts);
         self.transfers.extend(received.into_iter().rev());
     }
 
@@ -84,4 +70,21 @@ impl<H: Hash> Searching<H> {
     pub fn fail(self, error: String) {
         let _ = self.query.reply.send(Err(error));
     }
+}
+
+/// What of a block's facts is an answer to a query. What one pays oneself is no payment.
+pub fn received<H: Hash>(query: &AddressQuery, link: &Link<H>, facts: &[TxFact]) -> Vec<Received> {
+    let AddressQuery { address, asset, .. } = query;
+    let others = facts.iter().filter(|fact| !fact.funded_by.contains(address));
+    let counts = |moved: &&Transfer| {
+        moved.to == *address && moved.asset == *asset && !moved.amount.is_zero() && moved.from.as_ref() != Some(address)
+    };
+    let of = |fact: &TxFact, moved: &Transfer| Received {
+        tx: fact.tx.clone(),
+        block: link.block_ref(),
+        time: link.timestamp(),
+        transfer: moved.clone(),
+        verification: fact.verification.clone(),
+    };
+    others.flat_map(|fact| fact.transfers.iter().filter(counts).map(|moved| of(fact, moved))).collect()
 }

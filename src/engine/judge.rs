@@ -54,7 +54,7 @@ impl View<'_> {
     }
 
     /// Whether a transaction is in the chain as deep as `depth` asks, and as its own maturity does.
-    pub fn is_settled(&self, candidate: &Candidate, depth: Depth) -> bool {
+    pub fn is_ripe(&self, candidate: &Candidate, depth: Depth) -> bool {
         candidate.block().is_some_and(|block| {
             self.is_deep(block, depth) && self.is_deep(block, Depth::Blocks(candidate.fact.matures))
         })
@@ -146,7 +146,7 @@ impl View<'_> {
     /// A transaction decides once: at the required depth, whatever it did is the outcome.
     fn judge_one_shot(&self, watch: &Watch) -> Option<Verdict> {
         let terms = &watch.request.terms;
-        let deciding = watch.candidates.iter().position(|candidate| self.is_settled(candidate, terms.depth))?;
+        let deciding = watch.candidates.iter().position(|candidate| self.is_ripe(candidate, terms.depth))?;
         let candidate = &watch.candidates[deciding];
         let fact = &candidate.fact;
         if is_untold(fact) {
@@ -268,7 +268,7 @@ impl View<'_> {
         let (fact, terms) = (&candidate.fact, &watch.request.terms);
         match (candidate.block(), &candidate.orphaned_from) {
             (Some(_), _) if !is_untold(fact) => {
-                !self.is_settled(candidate, terms.depth) && candidate.claimed_transfers().next().is_some()
+                !self.is_ripe(candidate, terms.depth) && candidate.claimed_transfers().next().is_some()
             }
             (Some(_), _) => is_in_time(fact, terms.deadline) && !self.is_too_early(watch, fact),
             (None, Some(left)) => !candidate.placed && !self.is_gone(left),
@@ -279,14 +279,14 @@ impl View<'_> {
     /// The sum of what is claimed and as deep as asked.
     pub fn deep_total(&self, watch: &Watch) -> Amount {
         let depth = watch.request.terms.depth;
-        let deep = watch.claimed().filter(|(candidate, _)| self.is_settled(candidate, depth));
+        let deep = watch.claimed().filter(|(candidate, _)| self.is_ripe(candidate, depth));
         sum(deep.filter(|(c, transfer)| self.counts(watch, &c.fact, transfer)).map(|(_, transfer)| transfer))
     }
 
     /// The transfers of a candidate that would have counted but for the deadline, and that nobody has.
     pub fn late_transfers<'w>(&self, watch: &'w Watch, candidate: &'w Candidate) -> Vec<&'w Transfer> {
         let fact = &candidate.fact;
-        if !self.is_settled(candidate, watch.request.terms.depth) {
+        if !self.is_ripe(candidate, watch.request.terms.depth) {
             return Vec::new();
         }
         fact.transfers.iter().filter(|transfer| self.is_unclaimed_match(watch, fact, transfer)).collect()

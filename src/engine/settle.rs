@@ -165,8 +165,8 @@ impl Engine {
     fn is_counted(&self, ordinal: Ordinal, candidate: usize, deciding: Option<usize>) -> bool {
         let Some(watch) = self.watches.get(&ordinal) else { return false };
         let Some(view) = self.view_of(watch) else { return false };
-        let settled = watch.candidates.get(candidate).is_some_and(|c| view.is_settled(c, watch.request.terms.depth));
-        settled && deciding.is_none_or(|deciding| deciding == candidate)
+        let ripe = watch.candidates.get(candidate).is_some_and(|c| view.is_ripe(c, watch.request.terms.depth));
+        ripe && deciding.is_none_or(|deciding| deciding == candidate)
     }
 
     fn consume(&mut self, ordinal: Ordinal, candidate: usize) {

@@ -6,7 +6,7 @@ use h402_watch_proto::v1;
 use serde_json::{Value, json};
 
 use crate::support::bitcoind::{Bitcoind, anybody};
-use crate::support::client::{Client, address, now_ms, spec, tx, with};
+use crate::support::client::{Client, PATIENCE, address, now_ms, spec, tx, with};
 use crate::support::proxy::{Proxy, Reply};
 use crate::support::service::{Service, Setup};
 use crate::support::zmq::{Fate, ZmqProxy};
@@ -18,6 +18,18 @@ async fn behind(fate: Fate) -> (Bitcoind, ZmqProxy, Service, Client) {
     let proxy = ZmqProxy::start(&node.zmq()).await;
     proxy.behave(fate).await;
     let setup = Setup { poll_interval_ms: 1000, ..Setup::bitcoin(&node, Some(proxy.url())) };
+    let service = Service::start(BINARY, setup).await;
+    let client = service.client().await;
+    (node, proxy, service, client)
+}
+
+/// A service that asks a node through an HTTP proxy, and hears of it directly.
+async fn behind_http(change: impl FnOnce(&mut Setup)) -> (Bitcoind, Proxy, Service, Client) {
+    let node = Bitcoind::start().await;
+    let proxy = Proxy::before(&node.url()).await;
+    let mut setup = Setup::bitcoin(&node, Some(node.zmq()));
+    setup.endpoints = vec![("node".into(), proxy.http(), None)];
+    change(&mut setup);
     let service = Service::start(BINARY, setup).await;
     let client = service.client().await;
     (node, proxy, service, client)
@@ -184,11 +196,7 @@ async fn a_deadline_is_not_decided_blindly() {
 /// RPC timeouts and full work queues.
 #[tokio::test]
 async fn timeouts_and_503_delay_and_lose_nothing() {
-    let node = Bitcoind::start().await;
-    let proxy = Proxy::before(&node.url()).await;
-    let setup = Setup { endpoints: vec![("node".into(), proxy.http(), None)], ..Setup::regtest() };
-    let service = Service::start(BINARY, setup).await;
-    let mut client = service.client().await;
+    let (node, proxy, _service, mut client) = behind_http(|_| {}).await;
     let shop = node.address().await;
     let id = client.create(spec(address(), &shop, 5000, 2)).await;
     node.pay(&shop, 5000).await;
@@ -213,11 +221,7 @@ async fn timeouts_and_503_delay_and_lose_nothing() {
 /// A block whose bytes are not those of its hash is not believed; nor is one whose transactions are not those of its header.
 #[tokio::test]
 async fn a_falsified_block_is_refused() {
-    let node = Bitcoind::start().await;
-    let proxy = Proxy::before(&node.url()).await;
-    let setup = Setup { endpoints: vec![("node".into(), proxy.http(), None)], ..Setup::regtest() };
-    let service = Service::start(BINARY, setup).await;
-    let mut client = service.client().await;
+    let (node, proxy, _service, mut client) = behind_http(|_| {}).await;
     let shop = node.address().await;
     let id = client.create(spec(address(), &shop, 5000, 1)).await;
     node.pay(&shop, 4000).await;
@@ -292,11 +296,35 @@ async fn two_nodes_have_to_agree_where_a_quorum_is_asked_for() {
     let id = client.create(spec(address(), &shop, 5000, 1)).await;
     let (_, raw) = first.raw_payment(&shop, 5000, true).await;
     first.mine_with(&[&raw]).await;
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    assert_eq!(client.receipts(&id).await.len(), 0);
     let height = first.height().await;
+    // The service has heard of the block, and has asked the other node.
+    claims(&mut client, "first", height).await;
+    let asked = requests_of(&mut client, "second").await;
+    while requests_of(&mut client, "second").await < asked + 4 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(client.receipts(&id).await.len(), 0);
     hand_over(&first, &second, height..=height).await;
     client.until(&id, "settled:success").await;
+}
+
+/// Waits until an endpoint claims a block as its tip.
+async fn claims(client: &mut Client, name: &str, height: u64) {
+    let started = tokio::time::Instant::now();
+    while endpoint(client, name).await.tip.is_none_or(|tip| tip.height < height) {
+        assert!(started.elapsed() < PATIENCE, "waiting for {name} to claim {height}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn requests_of(client: &mut Client, name: &str) -> u64 {
+    endpoint(client, name).await.requests
+}
+
+async fn endpoint(client: &mut Client, name: &str) -> v1::Endpoint {
+    let networks = client.inner.list_networks(v1::ListNetworksRequest {}).await.expect("answers").into_inner();
+    let network = networks.networks.into_iter().next().expect("one network");
+    network.endpoints.into_iter().find(|endpoint| endpoint.name == name).expect("listed")
 }
 
 /// One node lags behind the other, and is asked first.
@@ -334,13 +362,8 @@ async fn requests_per_block_do_not_grow_with_watches() {
     const ADDRESSES: u64 = 100_000;
     const TXS: u64 = 10_000;
     const BLOCKS: u64 = 20;
-    let node = Bitcoind::start().await;
-    let proxy = Proxy::before(&node.url()).await;
-    let endpoint = format!("zmq_urls = [\"{}\"]", node.zmq());
-    let endpoints = vec![("node".into(), proxy.http(), None)];
-    let setup = Setup { endpoints, endpoint, poll_interval_ms: 600_000, ..Setup::regtest() };
-    let service = Service::start(BINARY, setup).await;
-    let mut client = service.client().await;
+    // Announced blocks, and as good as no polls.
+    let (node, proxy, _service, mut client) = behind_http(|setup| setup.poll_interval_ms = 600_000).await;
     let addresses = (0..ADDRESSES).map(|n| spec(address(), &anybody(n), 5000, 1));
     let txs = (0..TXS).map(|n| spec(tx(&format!("{n:064x}")), &anybody(0), 5000, 1));
     let requests: Vec<_> = addresses.chain(txs).map(|spec| v1::CreateWatchRequest { watch: Some(spec) }).collect();
@@ -352,13 +375,13 @@ async fn requests_per_block_do_not_grow_with_watches() {
         made += 1;
     }
     assert_eq!(made, ADDRESSES + TXS);
-    // One more, whose outcome shows that all before it were looked up.
+    // One more, which only its look-up can settle: it comes last, so all before it are looked up then.
     let shop = node.address().await;
-    let last = client.create(spec(address(), &shop, 5000, 1)).await;
-    node.pay(&shop, 5000).await;
-    node.mine(1).await;
+    let (txid, raw) = node.raw_payment(&shop, 5000, true).await;
+    node.mine_with(&[&raw]).await;
+    client.head(node.height().await).await;
+    let last = client.create(spec(tx(&txid), &shop, 5000, 1)).await;
     client.has(&last, "settled:success").await;
-    settle(&proxy).await;
     let before = (proxy.requests(), proxy.calls());
     for _ in 0..BLOCKS {
         node.mine_empty(1).await;
@@ -368,15 +391,6 @@ async fn requests_per_block_do_not_grow_with_watches() {
     let calls: Vec<_> =
         proxy.calls().into_iter().map(|(method, n)| (n - before.1.get(&method).unwrap_or(&0), method)).collect();
     assert!(requests <= 2 * BLOCKS, "{requests} requests for {BLOCKS} blocks: {calls:?}");
-}
-
-/// Waits until nothing is asked any more.
-async fn settle(proxy: &Proxy) {
-    let mut last = 0;
-    while proxy.requests() != last {
-        last = proxy.requests();
-        tokio::time::sleep(Duration::from_millis(1000)).await;
-    }
 }
 
 /// A block with many payments to many watches: each found, in the order of the block, in one commit.

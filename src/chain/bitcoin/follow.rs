@@ -8,7 +8,7 @@ use std::time::Duration;
 use bitcoin::{BlockHash, Network, Txid};
 use futures_util::StreamExt;
 use h402_watch_engine::changes::LookUp;
-use h402_watch_engine::id::{Timestamp, TxId};
+use h402_watch_engine::id::Timestamp;
 use h402_watch_engine::input::{Block, Observation, TxFact};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,14 +22,13 @@ use super::text::Link;
 use super::wake;
 use crate::chain::mirror::{Mirror, Tip};
 use crate::chain::pool::{Answer, RETRY};
+use crate::chain::pulse::Pulse;
 use crate::chain::query::Searching;
 use crate::chain::walk::{Hold, Step, Walk};
 use crate::chain::{Health, HealthState, Mailbox, Reporter, Settings, Start, Stopping};
 
 /// Blocks whose times the next one's must lie above the median of.
 const MEDIAN_OF: usize = 11;
-/// How often health is reported when nothing changes.
-const HEALTH_PERIOD: Duration = Duration::from_secs(2);
 /// Blocks found by polling, without a hint, after which announcements count as dead.
 const SILENT_BLOCKS: u32 = 3;
 /// How long announcements of blocks are gathered.
@@ -49,7 +48,7 @@ pub(super) struct Follower {
     /// Look-ups that are to be answered.
     pub(super) look_ups: VecDeque<LookUp>,
     /// Transactions that left the chain, and are to be located.
-    pub(super) lost: Vec<TxId>,
+    pub(super) lost: Vec<Txid>,
     /// Those that search below what is kept.
     pub(super) scan: Scan,
     /// The address query that is being answered.
@@ -66,8 +65,7 @@ pub(super) struct Follower {
     silent_blocks: u32,
     synced_at: Option<Instant>,
     state: HealthState,
-    /// State, whether there was a search, and when.
-    reported: Option<(HealthState, bool, Instant)>,
+    pulse: Pulse,
     behind: bool,
 }
 
@@ -98,7 +96,7 @@ impl Follower {
             silent_blocks: 0,
             synced_at: None,
             state: HealthState::Syncing,
-            reported: None,
+            pulse: Pulse::default(),
             behind: false,
         }
     }
@@ -186,11 +184,6 @@ impl Follower {
             }
             self.preferred = (self.preferred + 1) % self.node.len();
         }
-        if let HealthState::Halted(why) = &self.state
-            && !matches!(&self.reported, Some((HealthState::Halted(_), ..)))
-        {
-            tracing::error!(network = %self.settings.network, why, "network halted");
-        }
         Ok(())
     }
 
@@ -210,7 +203,9 @@ impl Follower {
             }
             return Ok(if self.behind { HealthState::Syncing } else { HealthState::Following });
         }
-        let whole = head.is_some() && !self.mailbox.interests().interests.binary.is_empty();
+        // While there are blocks to catch up with, the last one is not needed yet.
+        let follows = self.state == HealthState::Following;
+        let whole = follows && !self.mailbox.interests().interests.binary.is_empty();
         let tip = match self.node.tip(source, best, whole).await {
             Answer::Found(_, (tip, block)) => {
                 if let Some(block) = block {
@@ -372,13 +367,9 @@ impl Follower {
 
     async fn report_health(&mut self) -> Result<(), Stopping> {
         let search = self.scan.progress();
-        let news = |(state, searched, at): &(HealthState, bool, Instant)| {
-            *state != self.state || *searched != search.is_some() || at.elapsed() >= HEALTH_PERIOD
-        };
-        if !self.reported.as_ref().is_none_or(news) {
+        if !self.pulse.beats(&self.settings.network, &self.state, search.is_some()) {
             return Ok(());
         }
-        self.reported = Some((self.state.clone(), search.is_some(), Instant::now()));
         let tips = (0..self.node.len()).filter_map(|index| self.node.at(index).tip());
         let health = Health {
             state: self.state.clone(),

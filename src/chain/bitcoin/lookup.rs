@@ -77,10 +77,6 @@ impl Follower {
 
     /// Answers look-ups; the blocks need not be searched again where that was done. Gives those back that can't be answered now.
     pub(super) async fn answer_now(&mut self, look_ups: Vec<LookUp>, searched: bool) -> Result<Vec<LookUp>, Stopping> {
-        let watched = |look_up: &LookUp| match &look_up.subject {
-            Subject::Transaction { tx } => text::parse_txid(tx.as_str()),
-            _ => None,
-        };
         let txids: Vec<_> = look_ups.iter().filter_map(watched).collect();
         let pay_to: Vec<_> = look_ups.iter().filter(|it| watched(it).is_none()).flat_map(recipients).cloned().collect();
         let found = async {
@@ -265,31 +261,31 @@ impl Follower {
     }
 
     /// Where transactions went that left the chain.
-    async fn locate(&mut self, mut orphans: Vec<TxId>) -> Result<(), Stopping> {
-        orphans.append(&mut self.lost);
-        let txids: Vec<_> = orphans.iter().filter_map(|tx| text::parse_txid(tx.as_str())).collect();
+    async fn locate(&mut self, orphans: Vec<TxId>) -> Result<(), Stopping> {
+        let mut txids = std::mem::take(&mut self.lost);
+        txids.extend(orphans.iter().filter_map(|tx| text::parse_txid(tx.as_str())));
         let Some(under) = self.walk.mirror.head().map(Link::block_ref) else { return Ok(()) };
         if txids.is_empty() {
             return Ok(());
         }
         let Some((present, sure)) = self.presence(&txids).await else {
-            self.lost = orphans;
+            self.lost = txids;
             return Ok(());
         };
         let here: Vec<_> = txids.iter().zip(&present).filter_map(|(txid, at)| Some((*txid, (*at)?))).collect();
         let Ok(facts) = self.pending_facts(&here, true).await else {
-            self.lost = orphans;
+            self.lost = txids;
             return Ok(());
         };
-        for (txid, tx) in txids.into_iter().zip(orphans) {
-            let was_there = here.iter().any(|(other, _)| *other == txid);
+        for (txid, at) in txids.into_iter().zip(present) {
             match facts.get(&txid) {
                 Some(fact) => self.reports.observe(Observation::Seen(fact.clone())).await?,
-                // Gone while it was asked for: into a block, it may be.
-                None if was_there => self.lost.push(tx),
-                // Asked while the chain moved: it may be in a block that was not told yet.
-                None if !sure => self.lost.push(tx),
-                None => self.reports.observe(Observation::Missing { tx, under: under.clone() }).await?,
+                // Gone while it was asked for, or asked for while the chain moved: it may be in a block that was not told yet.
+                None if at.is_some() || !sure => self.lost.push(txid),
+                None => {
+                    let missing = Observation::Missing { tx: text::tx(txid), under: under.clone() };
+                    self.reports.observe(missing).await?;
+                }
             }
         }
         Ok(())
@@ -322,6 +318,14 @@ impl Follower {
         let txs = block.block.txdata.iter().enumerate().filter(|(_, tx)| pays(tx, &scripts));
         let hits = txs.map(|(place, _)| (place, Hit::Whole)).collect();
         self.facts_of(&block, hits).await
+    }
+}
+
+/// The transaction that a look-up is about, if it is about one.
+pub(super) fn watched(look_up: &LookUp) -> Option<Txid> {
+    match &look_up.subject {
+        Subject::Transaction { tx } => text::parse_txid(tx.as_str()),
+        _ => None,
     }
 }
 

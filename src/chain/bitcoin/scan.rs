@@ -8,11 +8,10 @@ use bitcoin::{BlockHash, ScriptBuf, Txid};
 use h402_watch_engine::changes::LookUp;
 use h402_watch_engine::id::Address;
 use h402_watch_engine::input::Observation;
-use h402_watch_engine::request::Subject;
 
 use super::facts::Hit;
 use super::follow::Follower;
-use super::lookup::{pays, recipients};
+use super::lookup::{pays, recipients, watched};
 use super::text::{self, Link};
 use crate::chain::pool::Answer;
 use crate::chain::walk::Chain as _;
@@ -49,6 +48,26 @@ struct Pass {
     filters: bool,
 }
 
+/// Why a search does not go on.
+enum Ended {
+    /// For now.
+    Waits(String),
+    /// For good.
+    Stops,
+}
+
+impl From<String> for Ended {
+    fn from(why: String) -> Self {
+        Self::Waits(why)
+    }
+}
+
+impl From<Stopping> for Ended {
+    fn from(_: Stopping) -> Self {
+        Self::Stops
+    }
+}
+
 impl Scan {
     /// Has look-ups wait for the next pass.
     pub fn add(&mut self, look_ups: Vec<LookUp>) {
@@ -82,9 +101,13 @@ impl Follower {
         let Some(mut pass) = self.scan.pass.take().or_else(|| self.next_pass()) else { return Ok(()) };
         let head = self.walk.mirror.head().map_or(0, |head| head.height);
         if pass.next <= head {
-            if let Err(error) = self.search(&mut pass, head).await? {
-                tracing::debug!(network = %self.settings.network, error, "a search waits");
-                self.scan.rests = true;
+            match self.search(&mut pass, head).await {
+                Ok(()) => {}
+                Err(Ended::Waits(why)) => {
+                    tracing::debug!(network = %self.settings.network, why, "a search waits");
+                    self.scan.rests = true;
+                }
+                Err(Ended::Stops) => return Err(Stopping),
             }
             self.scan.pass = Some(pass);
             return Ok(());
@@ -101,10 +124,6 @@ impl Follower {
 
     /// The look-ups that wait, of one kind: a transaction is found by its id in each block, an address by filters.
     fn next_pass(&mut self) -> Option<Pass> {
-        let watched = |look_up: &LookUp| match &look_up.subject {
-            Subject::Transaction { tx } => text::parse_txid(tx.as_str()),
-            _ => None,
-        };
         let for_txs = watched(self.scan.waiting.front()?).is_some();
         let (look_ups, later): (Vec<_>, Vec<_>) =
             self.scan.waiting.drain(..).partition(|look_up| watched(look_up).is_some() == for_txs);
@@ -122,7 +141,7 @@ impl Follower {
         Some(Pass { look_ups, scripts, txids, start, next: start, below: None, found: 0, filters })
     }
 
-    async fn search(&mut self, pass: &mut Pass, head: u64) -> Result<Result<(), String>, Stopping> {
+    async fn search(&mut self, pass: &mut Pass, head: u64) -> Result<(), Ended> {
         if pass.next < self.pruned_below {
             tracing::warn!(
                 network = %self.settings.network, from = pass.next, to = self.pruned_below,
@@ -143,86 +162,60 @@ impl Follower {
             }
         }
         let count = BLOCKS_AT_ONCE.min(bottom - pass.next);
-        let links = match self.node.range(0, pass.next, count).await.found("blocks of its chain") {
-            Ok(links) => links,
-            Err(error) => return Ok(Err(error)),
-        };
-        for link in links {
-            if let Err(error) = self.search_next(pass, &link).await? {
-                return Ok(Err(error));
-            }
+        for link in self.node.range(0, pass.next, count).await.found("blocks of its chain")? {
+            self.search_next(pass, &link).await?;
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Searches blocks that are kept: our chain, whatever the endpoints are at. One that joins it from now on is matched then.
-    async fn search_kept(&mut self, pass: &mut Pass, head: u64) -> Result<Result<(), String>, Stopping> {
+    async fn search_kept(&mut self, pass: &mut Pass, head: u64) -> Result<(), Ended> {
         for _ in 0..BLOCKS_AT_ONCE.min(head + 1 - pass.next) {
             let Some(link) = self.walk.mirror.at(pass.next).copied() else { break };
-            if let Err(error) = self.search_next(pass, &link).await? {
-                return Ok(Err(error));
-            }
+            self.search_next(pass, &link).await?;
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Searches the block that follows, or begins anew where it does not follow: the chain has changed under the search.
-    async fn search_next(&mut self, pass: &mut Pass, link: &Link) -> Result<Result<(), String>, Stopping> {
+    async fn search_next(&mut self, pass: &mut Pass, link: &Link) -> Result<(), Ended> {
         if pass.below.is_some_and(|below| below != link.parent) {
             (pass.next, pass.below) = (pass.start, None);
-            return Ok(Err("the chain changed".into()));
+            return Err(Ended::Waits("the chain changed".into()));
         }
-        if let Err(error) = self.search_block(pass, link).await? {
-            return Ok(Err(error));
-        }
+        self.search_block(pass, link).await?;
         (pass.next, pass.below) = (link.height + 1, Some(link.hash));
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Searches the blocks that filters named.
-    async fn search_relevant(
-        &mut self,
-        pass: &mut Pass,
-        relevant: Vec<BlockHash>,
-        to: u64,
-    ) -> Result<Result<(), String>, Stopping> {
+    async fn search_relevant(&mut self, pass: &mut Pass, relevant: Vec<BlockHash>, to: u64) -> Result<(), Ended> {
         let mut links = Vec::with_capacity(relevant.len());
         for hash in relevant.into_iter().collect::<BTreeSet<_>>() {
-            match self.node.block(hash).await.found("a block of its chain") {
-                Ok(link) => links.push(link),
-                Err(error) => return Ok(Err(error)),
-            }
+            links.push(self.node.block(hash).await.found("a block of its chain")?);
         }
         links.sort_unstable_by_key(|link: &Link| link.height);
         for link in links {
-            if let Err(error) = self.search_block(pass, &link).await? {
-                return Ok(Err(error));
-            }
+            self.search_block(pass, &link).await?;
         }
         (pass.next, pass.below) = (to + 1, None);
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Reports what a block holds of what is searched.
-    async fn search_block(&mut self, pass: &mut Pass, link: &Link) -> Result<Result<(), String>, Stopping> {
-        let found = async {
-            let block = self.node.whole(link).await.found("a block of its chain")?;
-            let txs = block.txids.iter().zip(&block.block.txdata).enumerate();
-            let wanted = |(txid, tx)| pass.txids.contains(txid) || pays(tx, &pass.scripts);
-            let hits: Vec<_> = txs.filter(|(_, tx)| wanted(*tx)).map(|(place, _)| (place, Hit::Whole)).collect();
-            if hits.is_empty() || !self.is_ours(link).await? {
-                return Ok(Vec::new());
-            }
-            self.facts_of(&block, hits).await
-        };
-        let found = match found.await {
-            Ok(found) => found,
-            Err(error) => return Ok(Err(error)),
-        };
+    async fn search_block(&mut self, pass: &mut Pass, link: &Link) -> Result<(), Ended> {
+        let block = self.node.whole(link).await.found("a block of its chain")?;
+        let txs = block.txids.iter().zip(&block.block.txdata).enumerate();
+        let wanted = |(txid, tx)| pass.txids.contains(txid) || pays(tx, &pass.scripts);
+        let hits: Vec<_> = txs.filter(|(_, tx)| wanted(*tx)).map(|(place, _)| (place, Hit::Whole)).collect();
+        if hits.is_empty() || !self.is_ours(link).await? {
+            return Ok(());
+        }
+        let found = self.facts_of(&block, hits).await?;
         pass.found += found.len();
         for fact in found {
             self.reports.observe(Observation::Found(fact)).await?;
         }
-        Ok(Ok(()))
+        Ok(())
     }
 }

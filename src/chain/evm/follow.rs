@@ -24,14 +24,13 @@ use super::wake::{self, Hint};
 use super::wire::RpcBlock;
 use crate::chain::mirror::Tip;
 use crate::chain::pool::{Answer, RETRY};
+use crate::chain::pulse::Pulse;
 use crate::chain::query::Searching;
 use crate::chain::walk::{Hold, Step, Walk};
 use crate::chain::{Health, HealthState, InternalTransfers, Mailbox, Reporter, Settings, Start, Stopping};
 
 /// How long receipts may hold back that a watched transaction is in a block.
 const HEADER_FIRST: Duration = Duration::from_secs(2);
-/// How often health is reported when nothing changes.
-const HEALTH_PERIOD: Duration = Duration::from_secs(2);
 /// Heads found by polling, without a hint, after which a WebSocket counts as dead.
 const SILENT_HEADS: u32 = 3;
 
@@ -64,7 +63,7 @@ pub(super) struct Follower {
     pub(super) finality_at: Option<B256>,
     synced_at: Option<Instant>,
     state: HealthState,
-    reported: Option<(HealthState, Instant)>,
+    pulse: Pulse,
     silent_heads: u32,
     ws_up: bool,
     behind: bool,
@@ -99,7 +98,7 @@ impl Follower {
             finality_at: None,
             synced_at: None,
             state: HealthState::Syncing,
-            reported: None,
+            pulse: Pulse::default(),
             silent_heads: 0,
             ws_up: false,
             behind: false,
@@ -180,11 +179,6 @@ impl Follower {
                 break;
             }
             self.preferred = (self.preferred + 1) % self.pool.len();
-        }
-        if let HealthState::Halted(why) = &self.state
-            && !matches!(&self.reported, Some((HealthState::Halted(_), _)))
-        {
-            tracing::error!(network = %self.settings.network, why, "network halted");
         }
         self.ask_finality().await?;
         self.probe_balances().await?;
@@ -444,12 +438,9 @@ impl Follower {
     }
 
     async fn report_health(&mut self) -> Result<(), Stopping> {
-        let due =
-            self.reported.as_ref().is_none_or(|(state, at)| *state != self.state || at.elapsed() >= HEALTH_PERIOD);
-        if !due {
+        if !self.pulse.beats(&self.settings.network, &self.state, false) {
             return Ok(());
         }
-        self.reported = Some((self.state.clone(), Instant::now()));
         let tips = (0..self.pool.len()).filter_map(|index| self.pool.at(index).tip());
         let tip = tips.max_by_key(|tip| tip.height);
         let endpoints = self.pool.health();

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Mailbox, Reporter, Settings, Source, Start};
+use super::{Mailbox, Reporter, Settings, Source, Start, until_stopped};
 
 pub use block::{Executed, InternalTransfer, check_receipts, from_flat, from_frames};
 pub use pool::Fetched;
@@ -51,11 +51,7 @@ impl Source for EvmSource {
         reports: Reporter,
         shutdown: CancellationToken,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(async move {
-            let follower = follow::Follower::new(self.chain_id, self.settings, &start, Arc::clone(&mailbox), reports);
-            // It ends at shutdown, or because nobody takes its reports any more, which is the same.
-            let _ = follower.run(shutdown).await;
-            mailbox.close();
-        })
+        let follower = follow::Follower::new(self.chain_id, self.settings, &start, Arc::clone(&mailbox), reports);
+        until_stopped(mailbox, follower.run(shutdown))
     }
 }

@@ -21,11 +21,10 @@ use super::header::{Headers, Placed};
 use super::read::ReadAt;
 use super::servers::Servers;
 use crate::chain::pool::{Answer, RETRY};
+use crate::chain::pulse::Pulse;
 use crate::chain::walk::{Chain as _, Hold, Step, Walk};
 use crate::chain::{AddressQuery, Health, HealthState, Mailbox, Reporter, Settings, Start, Stopping};
 
-/// How often health is reported when nothing changes.
-const HEALTH_PERIOD: Duration = Duration::from_secs(2);
 /// How often all servers are asked for their tip, while no block comes: deadlines wait for that.
 const SYNCED_PERIOD: Duration = Duration::from_secs(30);
 
@@ -58,7 +57,7 @@ pub(super) struct Follower {
     wake: Arc<Notify>,
     synced_at: Option<Instant>,
     state: HealthState,
-    reported: Option<(HealthState, Instant)>,
+    pulse: Pulse,
     behind: bool,
     waited: usize,
 }
@@ -93,7 +92,7 @@ impl Follower {
             wake,
             synced_at: None,
             state: HealthState::Syncing,
-            reported: None,
+            pulse: Pulse::default(),
             behind: false,
             waited: 0,
         }
@@ -160,11 +159,6 @@ impl Follower {
                 break;
             }
             self.preferred = (self.preferred + 1) % self.servers.len();
-        }
-        if let HealthState::Halted(why) = &self.state
-            && !matches!(&self.reported, Some((HealthState::Halted(_), _)))
-        {
-            tracing::error!(network = %self.settings.network, why, "network halted");
         }
         let waiting = self.book.waiting();
         if waiting > 0 && self.waited == 0 {
@@ -344,12 +338,9 @@ impl Follower {
     }
 
     async fn report_health(&mut self) -> Result<(), Stopping> {
-        let due =
-            self.reported.as_ref().is_none_or(|(state, at)| *state != self.state || at.elapsed() >= HEALTH_PERIOD);
-        if !due {
+        if !self.pulse.beats(&self.settings.network, &self.state, false) {
             return Ok(());
         }
-        self.reported = Some((self.state.clone(), Instant::now()));
         let mut endpoints = self.servers.health();
         if self.waited > 0
             && let Some(endpoint) = endpoints.get_mut(self.preferred).filter(|endpoint| endpoint.detail.is_empty())

@@ -9,15 +9,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bitcoin::{ScriptBuf, Txid};
 use h402_watch_engine::changes::LookUp;
 use h402_watch_engine::input::{Observation, TxFact};
-use h402_watch_engine::request::Subject;
 
-use super::super::lookup::recipients;
+use super::super::lookup::{recipients, watched};
 use super::super::text::{self, Link};
 use super::book::{Item, read_history, script_hash};
 use super::follow::Follower;
 use super::pending::Whereabouts;
 use super::server::history_call;
-use crate::chain::{AddressQuery, AddressReport, Received, Stopping};
+use crate::chain::query::received;
+use crate::chain::{AddressQuery, AddressReport, Stopping};
 
 /// Look-ups that are answered together.
 const LOOK_UPS_MAX: usize = 100;
@@ -91,6 +91,7 @@ impl Follower {
 
     async fn answer_look_ups(&mut self, server: usize) -> Result<(), Stopping> {
         let look_ups: Vec<_> = self.look_ups.drain(..).collect();
+        self.book.sync(&self.mailbox.interests().interests);
         let again = self.waiting.len().min(LOOK_UPS_MAX);
         let look_ups = look_ups.into_iter().chain(self.waiting.drain(..again).collect::<Vec<_>>());
         let (waiting, look_ups): (Vec<_>, Vec<_>) = look_ups.partition(|look_up| self.must_wait(look_up));
@@ -123,10 +124,9 @@ impl Follower {
     }
 
     /// Whether what it asks about is not followed yet: an answer now would have the watch decided without what comes after.
-    fn must_wait(&mut self, look_up: &LookUp) -> bool {
-        self.book.sync(&self.mailbox.interests().interests);
-        if let Subject::Transaction { tx } = &look_up.subject {
-            return text::parse_txid(tx.as_str()).is_some_and(|txid| self.book.has_no_room_for(&txid));
+    fn must_wait(&self, look_up: &LookUp) -> bool {
+        if let Some(txid) = watched(look_up) {
+            return self.book.has_no_room_for(&txid);
         }
         self.scripts_of(look_up).iter().any(|script| self.book.keeps_waiting(script))
     }
@@ -138,10 +138,6 @@ impl Follower {
 
     /// What look-ups find, in as few round trips as for one; nothing where a history is refused.
     async fn histories_for(&mut self, server: usize, look_ups: &[LookUp]) -> Result<Vec<Option<Found>>, String> {
-        let watched = |look_up: &LookUp| match &look_up.subject {
-            Subject::Transaction { tx } => text::parse_txid(tx.as_str()),
-            _ => None,
-        };
         let txids: Vec<_> = look_ups.iter().filter_map(watched).collect();
         let places = self.whereabouts(server, &txids).await?;
         let by_address = look_ups.iter().filter(|look_up| watched(look_up).is_none());
@@ -214,7 +210,7 @@ impl Follower {
     }
 
     async fn facts_at(&mut self, server: usize, look_up: &LookUp, found: Found) -> Result<Vec<TxFact>, String> {
-        let named = matches!(look_up.subject, Subject::Transaction { .. });
+        let named = watched(look_up).is_some();
         let mut facts: BTreeMap<_, TxFact> = BTreeMap::new();
         let mut seen = Vec::new();
         for (height, txids) in found {
@@ -304,19 +300,8 @@ impl Follower {
         let mut transfers = Vec::new();
         for (height, txids) in by_height {
             let block = self.header_at(server, height).await?;
-            for fact in self.facts_in(server, &block, &txids, true).await? {
-                if fact.funded_by.contains(&query.address) {
-                    continue;
-                }
-                let matching = fact.transfers.iter().filter(|moved| moved.to == query.address);
-                transfers.extend(matching.filter(|moved| !moved.amount.is_zero()).map(|moved| Received {
-                    tx: fact.tx.clone(),
-                    block: block.link.block_ref(),
-                    time: block.link.timestamp(),
-                    transfer: moved.clone(),
-                    verification: fact.verification.clone(),
-                }));
-            }
+            let facts = self.facts_in(server, &block, &txids, true).await?;
+            transfers.extend(received(query, &block.link, &facts));
         }
         Ok(AddressReport { head: head.block_ref(), searched_from: searched_from.block_ref(), transfers })
     }

@@ -39,7 +39,7 @@ use std::sync::Arc;
 use bitcoin::Network;
 use tokio_util::sync::CancellationToken;
 
-use crate::chain::{Mailbox, Reporter, Settings, Source, Start};
+use crate::chain::{Mailbox, Reporter, Settings, Source, Start, until_stopped};
 
 /// The source of one Bitcoin network, through Electrum servers.
 pub struct ElectrumSource {
@@ -62,11 +62,7 @@ impl Source for ElectrumSource {
         reports: Reporter,
         shutdown: CancellationToken,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(async move {
-            let follower = follow::Follower::new(self.network, self.settings, &start, Arc::clone(&mailbox), reports);
-            // It ends at shutdown, or because nobody takes its reports any more, which is the same.
-            let _ = follower.run(shutdown).await;
-            mailbox.close();
-        })
+        let follower = follow::Follower::new(self.network, self.settings, &start, Arc::clone(&mailbox), reports);
+        until_stopped(mailbox, follower.run(shutdown))
     }
 }

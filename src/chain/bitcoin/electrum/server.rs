@@ -17,6 +17,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::wire::{Announced, REFUSAL, Shared, Wire};
+use crate::chain::standing::{QUARANTINE, Standing};
 use crate::chain::{EndpointHealth, EndpointSettings};
 
 /// How long one batch may take; servers answer a client that asks much slowly on purpose.
@@ -31,12 +32,6 @@ const JOBS_MAX: usize = 64;
 const LISTEN: Duration = Duration::from_millis(100);
 /// How often a silent connection is tried.
 const PING_PERIOD: Duration = Duration::from_secs(5);
-/// How long a failing server rests: doubled with each failure in a row, up to the longest.
-const REST: Duration = Duration::from_millis(500);
-const REST_MAX: Duration = Duration::from_secs(30);
-/// How long a server of another chain rests.
-const QUARANTINE: Duration = Duration::from_secs(60);
-
 /// A method and its parameters.
 pub type Call = (&'static str, Vec<Param>);
 /// An answer, or why the server refuses one.
@@ -58,14 +53,9 @@ pub struct Server {
 
 #[derive(Default)]
 struct State {
-    requests: u64,
-    errors: u64,
-    failures_in_row: u32,
-    rests_until: Option<Instant>,
-    detail: String,
+    standing: Standing,
     /// The connection on which its chain was checked.
     checked: Option<u64>,
-    tip: Option<BlockRef>,
     /// When the next call may be sent.
     next: Option<Instant>,
 }
@@ -98,7 +88,7 @@ impl Server {
 
     /// Whether it may be asked now.
     pub fn is_up(&self) -> bool {
-        self.state().rests_until.is_none_or(|until| until <= Instant::now())
+        self.state().standing.is_up()
     }
 
     /// Whether its chain was checked on this connection.
@@ -111,24 +101,15 @@ impl Server {
     }
 
     pub fn set_tip(&self, tip: BlockRef) {
-        self.state().tip = Some(tip);
+        self.state().standing.tip = Some(tip);
     }
 
     pub fn tip(&self) -> Option<BlockRef> {
-        self.state().tip.clone()
+        self.state().standing.tip.clone()
     }
 
     pub fn health(&self) -> EndpointHealth {
-        let up = self.is_up();
-        let state = self.state();
-        EndpointHealth {
-            name: self.settings.name.clone(),
-            up,
-            detail: state.detail.clone(),
-            tip: state.tip.clone(),
-            requests: state.requests,
-            errors: state.errors,
-        }
+        self.state().standing.health(&self.settings.name)
     }
 
     /// It is of another chain: nothing it says is used.
@@ -162,9 +143,7 @@ impl Server {
                 Err(_) => return Err(self.blame("no answer in time")),
             }
         }
-        let mut state = self.state();
-        state.failures_in_row = 0;
-        state.detail.clear();
+        self.state().standing.succeed();
         Ok(answers)
     }
 
@@ -172,7 +151,7 @@ impl Server {
         let count = u32::try_from(calls).unwrap_or(u32::MAX);
         let until = {
             let mut state = self.state();
-            state.requests += u64::from(count);
+            state.standing.requests += u64::from(count);
             let now = Instant::now();
             let from = state.next.filter(|next| *next > now).unwrap_or(now);
             let each = Duration::from_secs(1) / self.settings.requests_per_second.max(1);
@@ -184,15 +163,8 @@ impl Server {
 
     fn fail(&self, detail: String, rest: Option<Duration>) {
         let mut state = self.state();
-        state.errors += 1;
-        state.failures_in_row = state.failures_in_row.saturating_add(1);
         state.checked = None;
-        let doubled = REST.saturating_mul(1 << (state.failures_in_row - 1).min(6));
-        state.rests_until = Some(Instant::now() + rest.unwrap_or_else(|| doubled.min(REST_MAX)));
-        if state.detail != detail {
-            tracing::warn!(endpoint = self.settings.name, error = detail, "endpoint failed");
-        }
-        state.detail = detail;
+        state.standing.fail(&self.settings.name, detail, rest);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
