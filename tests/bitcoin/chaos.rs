@@ -109,8 +109,12 @@ async fn check(node: &Bitcoind, client: &mut Client, payment: &Payment) -> Strin
                 *last_block == truth["blockhash"] && story.last().is_some_and(|last| last == "finalized")
             }
             v1::Outcome::Success => story.contains(&"reversed".to_owned()),
-            // What it spends from went elsewhere, in the chain for good.
-            v1::Outcome::Failed => !in_chain && ["replaced", "conflicted"].contains(&watch.reason.as_str()),
+            // What it spends from went elsewhere, as deep as the terms ask. A deeper fork may undo even that: then the payment is
+            // told of as late.
+            v1::Outcome::Failed => {
+                let late = story.contains(&"late".to_owned()) && *last_block == truth["blockhash"];
+                ["replaced", "conflicted"].contains(&watch.reason.as_str()) && (!in_chain || late)
+            }
             v1::Outcome::Unspecified => !in_chain && watch.state() != v1::State::Included,
             v1::Outcome::Partial => false,
         };

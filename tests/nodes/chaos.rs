@@ -99,8 +99,12 @@ async fn check(anvil: &Anvil, client: &mut Client, payment: &Payment) -> String 
                 *last_block == truth["blockHash"] && story.last().is_some_and(|last| last == "finalized")
             }
             v1::Outcome::Success => story.contains(&"reversed".to_owned()),
-            // The sender's nonce went to another transaction, in the chain for good.
-            v1::Outcome::Failed => !in_chain && watch.reason == "replaced",
+            // The sender's nonce went to another transaction, as deep as the terms ask. A deeper fork may undo even that: then the
+            // payment is told of as late.
+            v1::Outcome::Failed => {
+                let late = story.contains(&"late".to_owned()) && *last_block == truth["blockHash"];
+                watch.reason == "replaced" && (!in_chain || late)
+            }
             v1::Outcome::Unspecified => !in_chain && watch.state() != v1::State::Included,
             v1::Outcome::Partial => false,
         };
