@@ -64,7 +64,7 @@ fn setup() -> NetworkSetup {
 fn request(amount: u64) -> WatchRequest {
     WatchRequest {
         network: "one".into(),
-        subject: Subject::Transaction { tx: format!("0x{}", "AB".repeat(32)).into() },
+        subject: Subject::Transaction { tx: format!("0x{}", "AB".repeat(32)).into(), expiry: None },
         terms: Terms {
             pay_to: format!("0x{}", "12".repeat(20)).into(),
             asset: "native".into(),
@@ -76,6 +76,8 @@ fn request(amount: u64) -> WatchRequest {
             from_height: None,
             deadline: SystemClock.now().plus_ms(60_000),
             at_deadline: AtDeadline::Fail,
+            memo: None,
+            references: Vec::new(),
         },
         binding: Binding::default(),
         idempotency_key: None,
@@ -150,6 +152,7 @@ async fn reserved_address_is_reserved_after_a_restart() {
                 block: BlockRef { height: 1, hash: "a".into() },
                 parent: "genesis".into(),
                 time: SystemClock.now(),
+                slot: 1,
             };
             let blocks = Observation::Blocks(vec![Block { floor: header.time, header, facts: Vec::new() }]);
             reports.send(("eip155:1".into(), Report::Observation(blocks))).await.expect("is taken");
@@ -183,8 +186,12 @@ async fn a_report_that_contradicts_the_chain_ends_the_driver() {
     let Ready { driver, reports, .. } = start(&Arc::default(), folder.path());
     let running = tokio::spawn(driver.run(CancellationToken::new()));
     let block = |height: u64, hash: &str, parent: &str| {
-        let header =
-            Header { block: BlockRef { height, hash: hash.into() }, parent: parent.into(), time: Timestamp(height) };
+        let header = Header {
+            block: BlockRef { height, hash: hash.into() },
+            parent: parent.into(),
+            time: Timestamp(height),
+            slot: height,
+        };
         Report::Observation(Observation::Blocks(vec![Block { floor: header.time, header, facts: Vec::new() }]))
     };
     for report in [block(1, "a", "genesis"), block(7, "b", "unknown")] {

@@ -44,6 +44,8 @@ fn watch(ordinal: u64, tx: &str) -> Watch {
         replaceable: true,
         matures: 0,
         funded_by: Vec::new(),
+        memos: Vec::new(),
+        references: Vec::new(),
         notes: Default::default(),
         verification: Verification::Endpoint,
     };
@@ -62,7 +64,7 @@ fn watch(ordinal: u64, tx: &str) -> Watch {
         ordinal,
         request: WatchRequest {
             network: NETWORK.into(),
-            subject: Subject::Transaction { tx: tx.into() },
+            subject: Subject::Transaction { tx: tx.into(), expiry: None },
             terms: Terms {
                 pay_to: "shop".into(),
                 asset: "native".into(),
@@ -74,6 +76,8 @@ fn watch(ordinal: u64, tx: &str) -> Watch {
                 from_height: None,
                 deadline: Timestamp(99),
                 at_deadline: AtDeadline::Fail,
+                memo: None,
+                references: Vec::new(),
             },
             binding: Binding::default(),
             idempotency_key: Some(format!("key-{ordinal}")),
@@ -91,6 +95,7 @@ fn watch(ordinal: u64, tx: &str) -> Watch {
         archived: false,
         artefacts: 0,
         last_hash: None,
+        expired: None,
         window: None,
     }
 }
@@ -115,7 +120,10 @@ fn claim(watch: &Watch, tx: &str) -> (ClaimKey, Option<Claim>) {
 
 fn header(height: u64, branch: &str) -> (NetworkId, Header) {
     let block = BlockRef { height, hash: format!("{height}{branch}").into() };
-    (NETWORK.into(), Header { block, parent: format!("{}{branch}", height - 1).into(), time: Timestamp(height) })
+    (
+        NETWORK.into(),
+        Header { block, parent: format!("{}{branch}", height - 1).into(), time: Timestamp(height), slot: height },
+    )
 }
 
 #[test]
@@ -224,7 +232,7 @@ fn an_unknown_format_and_another_engine_are_refused() {
         tables.commit(vec![format]).expect("commits");
         drop(tables);
         let error = Store::open(engine, path).err().expect("format 99");
-        assert_eq!(error.to_string(), "store: it holds format 99; this version reads format 2");
+        assert_eq!(error.to_string(), "store: it holds format 99; this version reads format 3");
     });
 }
 

@@ -57,7 +57,7 @@ fn subject_of(subject: v1::watch_spec::Subject) -> Result<Subject, Refusal> {
     use v1::watch_spec::Subject as Spec;
     Ok(match subject {
         Spec::Transaction(transaction) => {
-            Subject::Transaction { tx: required("transaction.tx", transaction.tx)?.into() }
+            Subject::Transaction { tx: required("transaction.tx", transaction.tx)?.into(), expiry: None }
         }
         Spec::Address(_) => Subject::Address,
         Spec::Authorization(authorization) => Subject::Authorization {
@@ -119,6 +119,8 @@ fn terms_of(terms: v1::Terms, subject: &Subject) -> Result<Terms, Refusal> {
         from_height: terms.from_height,
         deadline,
         at_deadline,
+        memo: None,
+        references: Vec::new(),
     })
 }
 
@@ -257,7 +259,7 @@ pub(super) fn block(at: &BlockRef, time: Option<Timestamp>) -> v1::Block {
 fn spec(request: &WatchRequest) -> v1::WatchSpec {
     use v1::watch_spec::Subject as Spec;
     let subject = match &request.subject {
-        Subject::Transaction { tx } => Spec::Transaction(v1::TransactionSubject { tx: tx.to_string() }),
+        Subject::Transaction { tx, .. } => Spec::Transaction(v1::TransactionSubject { tx: tx.to_string() }),
         Subject::Address => Spec::Address(v1::AddressSubject {}),
         Subject::Authorization { authorizer, nonce, valid_before } => Spec::Authorization(v1::AuthorizationSubject {
             authorizer: authorizer.to_string(),

@@ -24,6 +24,8 @@ pub struct Link<H> {
     pub parent: H,
     /// Seconds.
     pub time: u64,
+    /// The number under which nodes find it ([`Header::slot`]).
+    pub slot: u64,
 }
 
 impl<H: Hash> Link<H> {
@@ -32,7 +34,7 @@ impl<H: Hash> Link<H> {
     }
 
     pub fn header(&self) -> Header {
-        Header { block: self.block_ref(), parent: self.parent.spell(), time: self.timestamp() }
+        Header { block: self.block_ref(), parent: self.parent.spell(), time: self.timestamp(), slot: self.slot }
     }
 
     pub fn timestamp(&self) -> Timestamp {
@@ -67,7 +69,7 @@ impl<H: Hash> Mirror<H> {
     pub fn new(start: &Start, horizon: u32) -> Self {
         let link = |header: &Header| {
             let (hash, parent) = (H::parse(&header.block.hash)?, H::parse(&header.parent)?);
-            Some(Link { height: header.block.height, hash, parent, time: header.time.0 / 1000 })
+            Some(Link { height: header.block.height, hash, parent, time: header.time.0 / 1000, slot: header.slot })
         };
         Self {
             ring: start.headers.iter().filter_map(link).collect(),

@@ -25,7 +25,7 @@ use h402_watch_engine::changes::{Ask, FinalityMarks, Interest, LookUp};
 use h402_watch_engine::descriptor::Derive;
 use h402_watch_engine::id::{Address, AssetId, BlockRef, Header, NetworkId, SpendKey, Timestamp, TxId};
 use h402_watch_engine::input::{Observation, Transfer, Verification};
-use h402_watch_engine::request::{Tag, WatchRequest};
+use h402_watch_engine::request::{Expiry, Tag, WatchRequest};
 use serde::Deserialize;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -393,6 +393,8 @@ pub struct Interests {
     pub authorizations: HashSet<(AssetId, Address, String)>,
     /// Spend keys.
     pub spends: BTreeSet<SpendKey>,
+    /// Transactions, and what ends their validity.
+    pub expiries: BTreeSet<(TxId, Expiry)>,
     /// How many recipients wait for each asset.
     pub assets: HashMap<AssetId, usize>,
     /// All of them by what they are in the bytes of a block ([`Family::binary`]).
@@ -426,6 +428,9 @@ impl Interests {
             Interest::Spend(key) => {
                 self.spends.insert(key);
             }
+            Interest::Expiry { tx, expiry } => {
+                self.expiries.insert((tx, expiry));
+            }
         }
     }
 
@@ -443,6 +448,9 @@ impl Interests {
             }
             Interest::Spend(key) => {
                 self.spends.remove(&key);
+            }
+            Interest::Expiry { tx, expiry } => {
+                self.expiries.remove(&(tx, expiry));
             }
         }
     }

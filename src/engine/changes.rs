@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Address, AssetId, Header, NetworkId, SpendKey, Timestamp, TxId, WatchId};
-use crate::request::Subject;
+use crate::request::{Expiry, Subject};
 use crate::watch::Watch;
 
 /// All that one or several steps altered. It is committed whole or not at all (invariant 2), and nothing in it may
@@ -80,6 +80,14 @@ pub enum Interest {
     },
     /// Whichever transaction uses this up.
     Spend(SpendKey),
+    /// The end of a transaction's validity: reported with `Observation::Expired` once it has come, and again when a look-up or
+    /// `Ask::Locate` names the transaction.
+    Expiry {
+        /// The transaction.
+        tx: TxId,
+        /// What ends it.
+        expiry: Expiry,
+    },
 }
 
 /// What the engine wants of a source.

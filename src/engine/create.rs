@@ -55,6 +55,7 @@ impl Engine {
             archived: false,
             artefacts: 0,
             last_hash: None,
+            expired: None,
             window,
         };
         self.next_ordinal += 1;

@@ -136,4 +136,7 @@ pub struct Header {
     pub parent: BlockHash,
     /// The time that the block states.
     pub time: Timestamp,
+    /// The number under which the network's nodes find it: its height, except on chains that number places of which some stay
+    /// empty.
+    pub slot: u64,
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::amount::Amount;
 use crate::id::{Address, AssetId, BlockRef, Header, SpendKey, Timestamp, TxId, WatchId};
-use crate::request::Tag;
+use crate::request::{Expiry, Tag};
 
 /// How much of what an endpoint said was checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub enum Via {
     Log,
     /// A call inside the transaction, read from the node's trace.
     Trace,
-    /// A difference of balances that no transaction was found for.
+    /// A difference of balances: around the transaction where the chain states it, else around a block.
     Balance,
 }
 
@@ -130,6 +130,10 @@ pub struct TxFact {
     pub matures: u32,
     /// Those among its recipients, and among the watched, whose own money it uses. What one pays oneself is no payment.
     pub funded_by: Vec<Address>,
+    /// The texts that it carries for whoever is paid.
+    pub memos: Vec<String>,
+    /// The addresses that it names, whether they are paid or not: a payment may be bound to one.
+    pub references: Vec<Address>,
     /// Further facts that its receipts repeat, by name.
     pub notes: BTreeMap<String, String>,
     /// How much of this was checked.
@@ -164,6 +168,16 @@ pub enum Observation {
         tx: TxId,
         /// The head under which it was looked for.
         under: BlockRef,
+    },
+    /// A transaction can be included no more: the chain up to `block`, which is final, does not hold it, and no block above
+    /// can. To be told after the finality of `block`; telling it again changes nothing.
+    Expired {
+        /// Which.
+        tx: TxId,
+        /// What has come: of several that watches state for one transaction, this one is proven.
+        expiry: Expiry,
+        /// The block that proves it.
+        block: BlockRef,
     },
     /// The answer to `Ask::LookUp`: all that the chain up to `under` and the mempools hold of the watch's subject.
     LookedUp {

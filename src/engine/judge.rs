@@ -343,7 +343,7 @@ fn pays_itself(watch: &Watch, fact: &TxFact, transfer: &Transfer) -> bool {
 
 /// Whether what took the place of a watch's transaction broke the rules of replacement.
 fn is_double_spend(watch: &Watch) -> bool {
-    let Subject::Transaction { tx } = &watch.request.subject else { return false };
+    let Subject::Transaction { tx, .. } = &watch.request.subject else { return false };
     watch.candidates.iter().any(|candidate| candidate.fact.tx == *tx && !candidate.fact.replaceable)
 }
 

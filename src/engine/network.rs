@@ -216,8 +216,9 @@ pub(crate) fn interests_of(watch: &Watch) -> Vec<Interest> {
             authorizer: authorizer.clone(),
             nonce: nonce.clone(),
         }],
-        Subject::Transaction { tx } => {
+        Subject::Transaction { tx, expiry } => {
             let mut all = vec![Interest::Tx(tx.clone())];
+            all.extend(expiry.clone().map(|expiry| Interest::Expiry { tx: tx.clone(), expiry }));
             all.extend(spends_of(watch));
             all
         }

@@ -46,6 +46,7 @@ impl Engine {
                     self.evict(now, network, &tx);
                 }
             }
+            Observation::Expired { .. } => {}
             Observation::LookedUp { watch, facts, .. } => self.answer_look_up(now, network, &watch, facts),
             Observation::Finality { tag, block } => self.raise_mark(now, network, tag, &block),
             Observation::Synced { at } => {
@@ -481,7 +482,7 @@ impl Engine {
             }
             candidate.followed = true;
             let replaces = match &watch.request.subject {
-                Subject::Transaction { tx } => Some(tx.to_string()),
+                Subject::Transaction { tx, .. } => Some(tx.to_string()),
                 _ => None,
             };
             self.emit_receipt(now, ordinal, EventKind::Replaced, |watch| Detail {
@@ -569,7 +570,7 @@ enum Role {
 fn role_of(watch: &Watch, fact: &TxFact) -> Option<Role> {
     match &watch.request.subject {
         Subject::Address | Subject::Descriptor { .. } => Some(Role::Payment),
-        Subject::Transaction { tx } if *tx == fact.tx => Some(Role::Subject),
+        Subject::Transaction { tx, .. } if *tx == fact.tx => Some(Role::Subject),
         Subject::Transaction { .. } => {
             watch.candidates.iter().any(|candidate| excludes(candidate, fact)).then_some(Role::Replacement)
         }
@@ -637,7 +638,7 @@ impl Observation {
             Self::Blocks(blocks) => blocks.iter().flat_map(|block| &block.facts).map(|fact| &fact.tx).collect(),
             Self::Seen(fact) | Self::Found(fact) => vec![&fact.tx],
             Self::LookedUp { facts, .. } => facts.iter().map(|fact| &fact.tx).collect(),
-            Self::Missing { .. } | Self::Finality { .. } | Self::Synced { .. } => Vec::new(),
+            Self::Missing { .. } | Self::Expired { .. } | Self::Finality { .. } | Self::Synced { .. } => Vec::new(),
         }
     }
 }

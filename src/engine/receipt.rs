@@ -39,6 +39,11 @@ pub enum Evidence {
         /// The time it states, ms.
         time_ms: u64,
     },
+    /// A block of the chain, final, after which the transaction can be included no more.
+    Expired {
+        /// That block.
+        block: BlockRef,
+    },
     /// A transaction of the chain, deep enough.
     Transaction,
     /// The deadline itself.
@@ -125,7 +130,7 @@ fn envelope(watch: &Watch, artefact: &str) -> Json {
 
 fn subject(subject: &Subject) -> Json {
     match subject {
-        Subject::Transaction { tx } => {
+        Subject::Transaction { tx, .. } => {
             Json::object([("kind", Json::text("transaction")), ("tx", Json::text(tx.as_str()))])
         }
         Subject::Address => Json::object([("kind", Json::text("address"))]),
@@ -280,6 +285,7 @@ fn evidence_json(evidence: &Evidence) -> Json {
         Evidence::BlockTime { block: b, time_ms } => {
             Json::object([("kind", Json::text("block_time")), ("block", block(b)), ("timeMs", Json::Int(*time_ms))])
         }
+        Evidence::Expired { block: b } => Json::object([("kind", Json::text("expired")), ("block", block(b))]),
         Evidence::Transaction => Json::object([("kind", Json::text("transaction"))]),
         Evidence::Deadline => Json::object([("kind", Json::text("deadline"))]),
         Evidence::Request => Json::object([("kind", Json::text("request"))]),

@@ -14,6 +14,8 @@ pub enum Subject {
     Transaction {
         /// Its id.
         tx: TxId,
+        /// When it can be included no more, if the client knows.
+        expiry: Option<Expiry>,
     },
     /// Whatever reaches `terms.pay_to`.
     Address,
@@ -32,6 +34,20 @@ pub enum Subject {
         nonce: String,
         /// When it can no longer be submitted, by block time.
         valid_before: Option<Timestamp>,
+    },
+}
+
+/// What ends a transaction that no block has included yet.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Expiry {
+    /// The last height of a block that may include it.
+    Height(u64),
+    /// It can be included only while an account holds a value.
+    Nonce {
+        /// The account.
+        account: Address,
+        /// The value that the transaction was signed with.
+        value: String,
     },
 }
 
@@ -101,6 +117,10 @@ pub struct Terms {
     pub deadline: Timestamp,
     /// What the deadline does to a shallow transfer.
     pub at_deadline: AtDeadline,
+    /// A memo that the payment's transaction must carry, exactly.
+    pub memo: Option<String>,
+    /// Addresses that it must all name.
+    pub references: Vec<Address>,
 }
 
 /// What the payment is for: opaque to the engine, repeated in each artefact.

@@ -307,7 +307,7 @@ impl Engine {
                     self.forgettable.insert((network.clone(), candidate.fact.tx.clone()));
                 }
             }
-            if let Subject::Transaction { tx } = &watch.request.subject {
+            if let Subject::Transaction { tx, .. } = &watch.request.subject {
                 self.forgettable.insert((network.clone(), tx.clone()));
             }
             if let Subject::Authorization { valid_before: Some(time), .. } = &watch.request.subject {

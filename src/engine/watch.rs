@@ -64,6 +64,8 @@ pub struct Watch {
     pub artefacts: u32,
     /// The hash of the last one.
     pub last_hash: Option<[u8; 32]>,
+    /// The final block under which its transaction was told to have expired. Forgotten when a block holds it all the same.
+    pub expired: Option<BlockRef>,
     /// The addresses that its descriptor derives; of no other subject. Dropped when it is archived.
     pub window: Option<Box<Window>>,
 }
@@ -188,6 +190,10 @@ pub enum Reason {
     Overpaid,
     /// Someone else paid.
     PayerMismatch,
+    /// It does not carry the memo.
+    MemoMismatch,
+    /// It does not name all references.
+    ReferenceMissing,
     /// It is older than `not_before`.
     TooEarly,
     /// Another transaction took its place, and does not meet the terms.
@@ -222,6 +228,8 @@ impl Reason {
             Self::Underpaid => "underpaid",
             Self::Overpaid => "overpaid",
             Self::PayerMismatch => "payer_mismatch",
+            Self::MemoMismatch => "memo_mismatch",
+            Self::ReferenceMissing => "reference_missing",
             Self::TooEarly => "too_early",
             Self::Replaced { .. } => "replaced",
             Self::Conflicted { .. } => "conflicted",

@@ -233,7 +233,12 @@ impl Simulation {
         let hash = BlockHash::new(format!("{height}.{}", self.branches));
         // Times mostly grow as they should, and now and then hardly at all.
         let step = if self.random.chance(90) { BLOCK_MS } else { 1 };
-        Header { block: BlockRef { height, hash }, parent: parent.block.hash.clone(), time: parent.time.plus_ms(step) }
+        Header {
+            block: BlockRef { height, hash },
+            parent: parent.block.hash.clone(),
+            time: parent.time.plus_ms(step),
+            slot: height,
+        }
     }
 
     /// The chain becomes the first `kept` blocks and these; the engines hear of what is watched.
@@ -317,8 +322,11 @@ impl Simulation {
     fn create(&mut self) {
         let n = self.random.below(self.txs.len() as u64);
         let tx = self.txs[usize::try_from(n).expect("small")].fact.clone();
-        let subject =
-            if self.random.chance(70) { Subject::Transaction { tx: tx.tx.clone() } } else { Subject::Address };
+        let subject = if self.random.chance(70) {
+            Subject::Transaction { tx: tx.tx.clone(), expiry: None }
+        } else {
+            Subject::Address
+        };
         let amount = *self.random.pick(&[50, 100, 100, 100, 150]).expect("not empty");
         let depth = u32::try_from(self.random.below(5)).expect("small");
         let mut asked = request(subject, amount, depth);
@@ -388,7 +396,7 @@ impl Simulation {
         let under = self.head().header.block.clone();
         let mined = self.chain.iter().flat_map(|block| &block.txs);
         let concerns = |fact: &&TxFact| match &look_up.subject {
-            Subject::Transaction { tx } => fact.tx == *tx,
+            Subject::Transaction { tx, .. } => fact.tx == *tx,
             _ => {
                 let time = if let Place::Block { time, .. } = fact.place { time } else { Timestamp(0) };
                 look_up.since.is_some_and(|since| time >= since)
@@ -396,7 +404,7 @@ impl Simulation {
             }
         };
         let mut facts: Vec<_> = mined.filter(concerns).cloned().collect();
-        if let (Subject::Transaction { tx }, true) = (&look_up.subject, facts.is_empty())
+        if let (Subject::Transaction { tx, .. }, true) = (&look_up.subject, facts.is_empty())
             && self.mempool.contains(tx)
         {
             let pending = self.txs.iter().find(|t| t.fact.tx == *tx).expect("one of ours").fact.clone();
@@ -467,7 +475,7 @@ impl Simulation {
             }
             _ => {
                 let block = BlockRef { height: head.block.height + 2, hash: "gap".into() };
-                let header = Header { block, parent: "unknown".into(), time: head.time };
+                let header = Header { block, parent: "unknown".into(), time: head.time, slot: 0 };
                 let unlinked = Observation::Blocks(vec![Block { floor: header.time, header, facts: vec![tx] }]);
                 for world in [&mut self.steady, &mut self.restarted] {
                     let refused = world.engine.handle_observation(world.now, &network(), unlinked.clone(), Vec::new());
@@ -605,7 +613,7 @@ impl Simulation {
             let terms = &watch.request.terms;
             let after = watch.created_height.unwrap_or(0);
             let is_subject = |fact: &TxFact| match &watch.request.subject {
-                Subject::Transaction { tx } => fact.tx == *tx,
+                Subject::Transaction { tx, .. } => fact.tx == *tx,
                 _ => true,
             };
             let free = self

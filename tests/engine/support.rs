@@ -35,6 +35,7 @@ pub fn block(height: u64, branch: &str, parent: &str, facts: Vec<TxFact>) -> Blo
         block: block_ref(height, branch),
         parent: BlockHash::new(format!("{}{parent}", height.saturating_sub(1))),
         time: time_of(height),
+        slot: height,
     };
     let place = Place::Block { block: header.block.clone(), time: header.time };
     let facts = facts.into_iter().map(|fact| TxFact { place: place.clone(), ..fact }).collect();
@@ -64,6 +65,8 @@ pub fn pays(tx: &str, to: &str, amount: u64) -> TxFact {
         replaceable: true,
         matures: 0,
         funded_by: Vec::new(),
+        memos: Vec::new(),
+        references: Vec::new(),
         notes: Default::default(),
         verification: Verification::Endpoint,
     }
@@ -88,7 +91,7 @@ pub fn with(mut request: WatchRequest, change: impl FnOnce(&mut WatchRequest)) -
 
 /// A watch on transaction `tx` that asks for `amount` at `depth`.
 pub fn watch_tx(tx: &str, amount: u64, depth: u32) -> WatchRequest {
-    request(Subject::Transaction { tx: tx.into() }, amount, depth)
+    request(Subject::Transaction { tx: tx.into(), expiry: None }, amount, depth)
 }
 
 /// A watch on the address `shop`.
@@ -122,6 +125,8 @@ pub fn request(subject: Subject, amount: u64, depth: u32) -> WatchRequest {
             from_height: None,
             deadline: Timestamp(START_MS + 1_000 * BLOCK_MS),
             at_deadline: AtDeadline::Fail,
+            memo: None,
+            references: Vec::new(),
         },
         binding: Binding::default(),
         idempotency_key: None,

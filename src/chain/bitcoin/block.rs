@@ -50,7 +50,7 @@ pub fn decode(hex: &str, hash: BlockHash, height: u64) -> Result<Decoded, String
     if stripped || !block.check_witness_commitment() {
         return Err("a block whose witnesses are not those that it commits to".into());
     }
-    let link = Link { height, hash, parent: header.prev_blockhash, time: u64::from(header.time) };
+    let link = Link { height, hash, parent: header.prev_blockhash, time: u64::from(header.time), slot: height };
     Ok(Decoded { link, block, txids })
 }
 

@@ -118,6 +118,8 @@ pub fn fact(
         authorizations: Vec::new(),
         replaceable: tx.is_explicitly_rbf(),
         matures: if coinbase { COINBASE_MATURITY } else { 0 },
+        memos: Vec::new(),
+        references: Vec::new(),
         notes: notes(txid, tx, coinbase),
         verification: if in_block { Verification::Trie } else { Verification::Endpoint },
     }

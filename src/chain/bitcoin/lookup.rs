@@ -324,7 +324,7 @@ impl Follower {
 /// The transaction that a look-up is about, if it is about one.
 pub(super) fn watched(look_up: &LookUp) -> Option<Txid> {
     match &look_up.subject {
-        Subject::Transaction { tx } => text::parse_txid(tx.as_str()),
+        Subject::Transaction { tx, .. } => text::parse_txid(tx.as_str()),
         _ => None,
     }
 }
@@ -361,7 +361,7 @@ impl<'a> ByName<'a> {
     /// The facts for one look-up, one of each transaction, in their order.
     fn of(&self, look_up: &LookUp) -> Vec<TxFact> {
         let places: BTreeSet<usize> = match &look_up.subject {
-            Subject::Transaction { tx } => self.txs.get(tx).into_iter().flatten().copied().collect(),
+            Subject::Transaction { tx, .. } => self.txs.get(tx).into_iter().flatten().copied().collect(),
             _ => recipients(look_up).filter_map(|address| self.recipients.get(address)).flatten().copied().collect(),
         };
         let last = |place: &usize| self.txs[&self.facts[*place].tx].last() == Some(place);

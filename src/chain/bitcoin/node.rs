@@ -39,7 +39,7 @@ struct RpcHeader {
 impl RpcHeader {
     fn link(&self) -> Link {
         let parent = self.previousblockhash.unwrap_or_else(no_block);
-        Link { height: self.height, hash: self.hash, parent, time: self.time }
+        Link { height: self.height, hash: self.hash, parent, time: self.time, slot: self.height }
     }
 }
 

@@ -90,7 +90,7 @@ fn spell_request(request: &mut WatchRequest, network: Network) -> Result<(), Bad
         return Err(bad("terms.payer")("nothing: inputs don't say who pays".into()));
     }
     match &mut request.subject {
-        Subject::Transaction { tx } => {
+        Subject::Transaction { tx, .. } => {
             let parsed = parse_txid(tx.as_str());
             *tx = self::tx(parsed.ok_or_else(|| bad("transaction.tx")("a txid, 64 hex digits".into()))?);
             Ok(())
@@ -172,7 +172,7 @@ fn binary(interest: &Interest, network: Network) -> Option<Box<[u8]>> {
         Interest::Tx(tx) => bytes::tx(&mut key, &parse_txid(tx.as_str())?),
         Interest::Recipient { address, .. } => bytes::script(&mut key, &parse_address(address.as_str(), network).ok()?),
         Interest::Spend(spend) => bytes::spend(&mut key, &spend.as_str().parse().ok()?),
-        Interest::Authorization { .. } => return None,
+        Interest::Authorization { .. } | Interest::Expiry { .. } => return None,
     }
     Some(key.into())
 }

@@ -242,6 +242,8 @@ fn bare(tx: TxId) -> TxFact {
         replaceable: true,
         matures: 0,
         funded_by: Vec::new(),
+        memos: Vec::new(),
+        references: Vec::new(),
         notes: BTreeMap::new(),
         verification: Verification::Endpoint,
     }

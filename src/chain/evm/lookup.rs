@@ -88,7 +88,7 @@ impl Follower {
 
     async fn answer_transactions(&mut self, look_ups: &[LookUp]) -> Result<(), Stopping> {
         let subject = |look_up: &LookUp| match &look_up.subject {
-            Subject::Transaction { tx } => tx.as_str().parse::<B256>().ok(),
+            Subject::Transaction { tx, .. } => tx.as_str().parse::<B256>().ok(),
             _ => None,
         };
         let asked: Vec<_> = look_ups.iter().filter_map(|look_up| Some((look_up, subject(look_up)?))).collect();

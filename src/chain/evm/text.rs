@@ -22,7 +22,13 @@ impl mirror::Hash for B256 {
 
 impl From<&RpcBlock> for Link {
     fn from(block: &RpcBlock) -> Self {
-        Self { height: block.number.0, hash: block.hash, parent: block.parent_hash, time: block.timestamp.0 }
+        Self {
+            height: block.number.0,
+            hash: block.hash,
+            parent: block.parent_hash,
+            time: block.timestamp.0,
+            slot: block.number.0,
+        }
     }
 }
 
@@ -55,7 +61,7 @@ fn spell_request(request: &mut WatchRequest) -> Result<(), BadField> {
         *payer = (FAMILY.address)(payer.as_str()).map_err(bad("terms.payer"))?;
     }
     match &mut request.subject {
-        Subject::Transaction { tx: id } => *id = tx(parse_word(id.as_str()).map_err(bad("transaction.tx"))?),
+        Subject::Transaction { tx: id, .. } => *id = tx(parse_word(id.as_str()).map_err(bad("transaction.tx"))?),
         Subject::Address | Subject::Descriptor { .. } => {}
         Subject::Authorization { authorizer, nonce, .. } => {
             *authorizer = (FAMILY.address)(authorizer.as_str()).map_err(bad("authorization.authorizer"))?;

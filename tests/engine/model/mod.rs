@@ -138,7 +138,7 @@ impl Model {
     /// Somebody says where a transaction is.
     fn locate(&mut self, found: &TxId) {
         for asked in self.watches.values_mut() {
-            if matches!(&asked.request.subject, Subject::Transaction { tx } if tx == found) {
+            if matches!(&asked.request.subject, Subject::Transaction { tx, .. } if tx == found) {
                 asked.lost_at = None;
             }
         }
@@ -146,7 +146,7 @@ impl Model {
 
     /// The transaction of a watch in the chain, and how deep, as far as the watch can know of it.
     fn included<'a>(&'a self, asked: &Asked) -> Option<(&'a TxFact, Timestamp, u64)> {
-        let Subject::Transaction { tx } = &asked.request.subject else { return None };
+        let Subject::Transaction { tx, .. } = &asked.request.subject else { return None };
         let head = self.chain.last()?.header.block.height;
         let known = self.chain.iter().filter(|mined| asked.looked_up || mined.step > asked.step);
         let found = known.flat_map(|mined| mined.txs.iter().map(move |fact| (fact, mined)));

@@ -33,7 +33,7 @@ impl Placed {
         let header: Header = deserialize_hex(hex).map_err(|_| "a header that can't be read".to_owned())?;
         let hash =
             header.validate_pow(header.target()).map_err(|_| "a header without the work that it claims".to_owned())?;
-        let link = Link { height, hash, parent: header.prev_blockhash, time: u64::from(header.time) };
+        let link = Link { height, hash, parent: header.prev_blockhash, time: u64::from(header.time), slot: height };
         Ok(Self { link, header })
     }
 
@@ -93,7 +93,7 @@ mod tests {
     fn at(height: u64, bits: u32) -> Placed {
         let mut header = bitcoin::constants::genesis_block(Network::Bitcoin).header;
         header.bits = bitcoin::CompactTarget::from_consensus(bits);
-        let link = Link { height, hash: header.block_hash(), parent: header.prev_blockhash, time: 0 };
+        let link = Link { height, hash: header.block_hash(), parent: header.prev_blockhash, time: 0, slot: height };
         Placed { link, header }
     }
 
