@@ -10,6 +10,7 @@ mod mirror;
 mod pool;
 mod pulse;
 mod query;
+pub mod solana;
 mod standing;
 mod walk;
 
@@ -202,7 +203,17 @@ pub fn source(settings: Settings) -> Result<(Box<dyn Source>, Family), BadField>
             };
             Ok((source, bitcoin::family(network)))
         }
-        _ => Err(bad("id", format!("a CAIP-2 name in the namespace eip155 or bip122, not {name}"))),
+        Some((solana::NAMESPACE, reference)) => {
+            solana::check_reference(reference).map_err(|expected| bad("id", expected))?;
+            if electrum {
+                return Err(bad("endpoint.electrum_url", "nothing: Solana nodes are asked over http_url".into()));
+            }
+            if settings.endpoints.iter().any(|endpoint| !endpoint.zmq_urls.is_empty()) {
+                return Err(bad("endpoint.zmq_urls", "nothing: Solana nodes announce over ws_url".into()));
+            }
+            Ok((Box::new(solana::SolanaSource::new(settings)), solana::FAMILY))
+        }
+        _ => Err(bad("id", format!("a CAIP-2 name in the namespace eip155, bip122 or solana, not {name}"))),
     }
 }
 

@@ -20,6 +20,21 @@ pub enum Hold {
     Halt(String),
 }
 
+/// Where blocks are asked for from: by height, or by slot where nodes go by that.
+#[derive(Clone, Copy, Debug)]
+pub struct At {
+    pub height: u64,
+    /// At this slot or above.
+    pub slot: u64,
+}
+
+impl At {
+    /// Where each height has a slot of the same number.
+    pub fn height(height: u64) -> Self {
+        Self { height, slot: height }
+    }
+}
+
 /// The blocks of a network, as its endpoints have them.
 pub trait Chain: Sync {
     /// What a block is called.
@@ -30,9 +45,9 @@ pub trait Chain: Sync {
     /// Its place.
     fn link(block: &Self::Block) -> Link<Self::Hash>;
     /// The block below one.
-    fn parent(&self, of: &Link<Self::Hash>) -> impl Future<Output = Answer<Self::Block>> + Send;
-    /// Consecutive blocks by height, as one endpoint has them, linked; fewer where it has no more.
-    fn range(&self, start: usize, from: u64, count: u64) -> impl Future<Output = Answer<Vec<Self::Block>>> + Send;
+    fn parent(&self, of: &Self::Block) -> impl Future<Output = Answer<Self::Block>> + Send;
+    /// Consecutive blocks, as one endpoint has them, linked; fewer where it has no more.
+    fn range(&self, start: usize, from: At, count: u64) -> impl Future<Output = Answer<Vec<Self::Block>>> + Send;
     /// How many endpoints beside one have a block at its height.
     fn agreeing(&self, beside: usize, link: &Link<Self::Hash>) -> impl Future<Output = usize> + Send;
     /// How many of these consecutive blocks, from the lowest on, `quorum` endpoints have. `supplier` counts as one, where all
@@ -82,15 +97,16 @@ impl<H: Hash + Send + Sync> Walk<H> {
         self.fork_seen.is_some()
     }
 
-    /// What a tip leads to. While `untold` says that something of the head is still to be told, only a branch may join.
+    /// What the blocks lead to that an endpoint has: its tip, or linked blocks that end with one. While `untold` says that
+    /// something of the head is still to be told, only a branch may join.
     pub async fn step<C: Chain<Hash = H>>(
         &mut self,
         chain: &C,
         source: usize,
-        tip: C::Block,
+        above: Vec<C::Block>,
         untold: bool,
     ) -> Step<C::Block> {
-        let link = C::link(&tip);
+        let Some(link) = above.last().map(C::link) else { return Step::Same };
         let judged = self.mirror.judge(&link);
         if !matches!(judged, Tip::Beyond) {
             self.fork_seen = None;
@@ -98,9 +114,10 @@ impl<H: Hash + Send + Sync> Walk<H> {
         let taken = match judged {
             Tip::Same => return Step::Same,
             Tip::Below => Err(Hold::Wait(format!("the tip is block {}, below the head", link.height))),
+            Tip::First if above.len() > 1 => Ok((Some(source), above)),
             Tip::First => self.anchor(chain, source, &link).await,
-            Tip::Next if !untold => Ok((Some(source), vec![tip])),
-            Tip::Next | Tip::Beyond => self.branch(chain, source, tip, untold).await,
+            Tip::Next if !untold && above.len() == 1 => Ok((Some(source), above)),
+            Tip::Next | Tip::Beyond => self.branch(chain, source, above, untold).await,
         };
         let (supplier, mut blocks) = match taken {
             Ok(taken) => taken,
@@ -123,8 +140,9 @@ impl<H: Hash + Send + Sync> Walk<H> {
         source: usize,
         tip: &Link<H>,
     ) -> Result<(Option<usize>, Vec<C::Block>), Hold> {
-        let from = tip.height.saturating_sub(u64::from(self.look_back));
-        match chain.range(source, from, CHUNK.min(tip.height - from + 1)).await {
+        let look_back = u64::from(self.look_back);
+        let from = At { height: tip.height.saturating_sub(look_back), slot: tip.slot.saturating_sub(look_back) };
+        match chain.range(source, from, CHUNK.min(tip.height - from.height + 1)).await {
             Answer::Found(supplier, blocks) => Ok((Some(supplier), blocks)),
             other => Err(Hold::Wait(other.why_not("the first blocks"))),
         }
@@ -136,14 +154,14 @@ impl<H: Hash + Send + Sync> Walk<H> {
         &mut self,
         chain: &C,
         source: usize,
-        tip: C::Block,
+        above: Vec<C::Block>,
         untold: bool,
     ) -> Result<(Option<usize>, Vec<C::Block>), Hold> {
         let Some(head) = self.mirror.head().copied() else { return Err(Hold::Wait("no chain yet".into())) };
-        let tip_height = C::link(&tip).height;
-        let (supplier, above) = if tip_height > head.height + 1 {
+        let tip_height = above.last().map_or(0, |tip| C::link(tip).height);
+        let (supplier, above) = if above.len() == 1 && tip_height > head.height + 1 {
             let count = CHUNK.min(tip_height - head.height);
-            match chain.range(source, head.height + 1, count).await {
+            match chain.range(source, At { height: head.height + 1, slot: head.slot + 1 }, count).await {
                 Answer::Found(supplier, above) => (supplier, above),
                 other => {
                     let what = format!("block {}, though one claims {tip_height}", head.height + 1);
@@ -151,7 +169,7 @@ impl<H: Hash + Send + Sync> Walk<H> {
                 }
             }
         } else {
-            (source, vec![tip])
+            (source, above)
         };
         let lowest = C::link(&above[0]);
         let linked = lowest.parent == head.hash && lowest.height == head.height + 1;
@@ -175,23 +193,22 @@ impl<H: Hash + Send + Sync> Walk<H> {
         head: &Link<H>,
     ) -> Result<Vec<C::Block>, Hold> {
         let tip = branch.last().map(C::link).ok_or_else(|| Hold::Wait("no block".into()))?;
-        let mut below = VecDeque::new();
-        let mut lowest = C::link(&branch[0]);
-        loop {
-            let parent_height = lowest.height.saturating_sub(1);
+        let mut below: VecDeque<C::Block> = VecDeque::new();
+        let from = loop {
+            let lowest = below.front().unwrap_or(&branch[0]);
+            let link = C::link(lowest);
+            let parent_height = link.height.saturating_sub(1);
             self.mirror.fork_allowed(parent_height).map_err(Hold::Halt)?;
-            if self.mirror.holds(parent_height, lowest.parent) {
-                break;
+            if self.mirror.holds(parent_height, link.parent) {
+                break link.height;
             }
-            let parent = chain.parent(&lowest).await;
+            let parent = chain.parent(lowest).await;
             let parent = parent.found("a parent of its tip").map_err(Hold::Wait)?;
-            let link = C::link(&parent);
-            if link.height != parent_height {
+            if C::link(&parent).height != parent_height {
                 return Err(Hold::Wait("a parent of another height".into()));
             }
-            lowest = link;
             below.push_front(parent);
-        }
+        };
         // A branch that is not longer may be one endpoint's opinion of the moment.
         let longer = tip.height > head.height;
         let again = self.fork_seen == Some(tip.hash);
@@ -200,7 +217,9 @@ impl<H: Hash + Send + Sync> Walk<H> {
             return Err(Hold::Wait(format!("a branch to block {} waits to be seen again", tip.height)));
         }
         self.fork_seen = None;
-        tracing::info!(from = lowest.height, to = tip.height, "reorg");
+        if from <= head.height {
+            tracing::info!(from, to = tip.height, "reorg");
+        }
         let mut whole: Vec<_> = below.into();
         whole.append(&mut branch);
         Ok(whole)

@@ -216,7 +216,7 @@ impl Follower {
             other => return Ok(HealthState::Degraded(other.why_not("the tip"))),
         };
         let before = self.walk.mirror.judge(&tip);
-        Ok(match self.walk.step(&self.node, source, tip, false).await {
+        Ok(match self.walk.step(&self.node, source, vec![tip], false).await {
             Step::Same => HealthState::Following,
             Step::Hold(Hold::Wait(why)) => HealthState::Degraded(why),
             Step::Hold(Hold::Halt(why)) => HealthState::Halted(why),

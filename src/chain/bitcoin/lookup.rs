@@ -23,7 +23,7 @@ use super::text::{self, Link};
 use crate::chain::endpoint::BATCH_MAX;
 use crate::chain::pool::Answer;
 use crate::chain::query::Searching;
-use crate::chain::walk::Chain as _;
+use crate::chain::walk::{At, Chain as _};
 use crate::chain::{AddressQuery, Stopping};
 
 /// Look-ups that are answered together.
@@ -174,7 +174,7 @@ impl Follower {
                 if let Some(link) = self.walk.mirror.at(height) {
                     return Ok(Some(*link));
                 }
-                match self.node.range(0, height, 1).await {
+                match self.node.range(0, At::height(height), 1).await {
                     Answer::Found(source, links) => Answer::Found(source, links[0]),
                     Answer::Absent => Answer::Absent,
                     Answer::Failed(error) => Answer::Failed(error),

@@ -16,7 +16,7 @@ use super::text::{self, Link};
 use crate::chain::EndpointSettings;
 use crate::chain::endpoint::{Call, CallError, Endpoint};
 use crate::chain::pool::{Answer, Answers, Endpoints, Identity, blame};
-use crate::chain::walk::Chain;
+use crate::chain::walk::{At, Chain};
 
 /// Methods that can be done without: not every node has an index of block filters.
 const OPTIONAL: [&str; 1] = ["scanblocks"];
@@ -377,8 +377,9 @@ impl Chain for Node {
         self.block(of.parent).await
     }
 
-    async fn range(&self, start: usize, from: u64, count: u64) -> Answer<Vec<Link>> {
-        let calls: Vec<_> = (from..from + count).map(|height| ("getblockhash", json!([height]))).collect();
+    async fn range(&self, start: usize, from: At, count: u64) -> Answer<Vec<Link>> {
+        let calls: Vec<_> =
+            (from.height..from.height + count).map(|height| ("getblockhash", json!([height]))).collect();
         let hashes = self
             .first(start, &calls, |endpoint, answers| {
                 let known: Vec<_> = answers.into_iter().map_while(Result::ok).collect();
@@ -394,7 +395,7 @@ impl Chain for Node {
         let calls: Vec<_> = hashes.iter().map(|hash| header_call(*hash)).collect();
         self.first(supplier, &calls, |endpoint, answers| {
             let mut links: Vec<Link> = Vec::with_capacity(answers.len());
-            for ((answer, height), hash) in answers.into_iter().zip(from..).zip(&hashes) {
+            for ((answer, height), hash) in answers.into_iter().zip(from.height..).zip(&hashes) {
                 let Some(link) = read_header(endpoint, vec![answer])? else { break };
                 if link.hash != *hash || link.height != height {
                     return Err(blame(endpoint, "another block than was asked for"));

@@ -14,7 +14,7 @@ use super::follow::Follower;
 use super::lookup::{pays, recipients, watched};
 use super::text::{self, Link};
 use crate::chain::pool::Answer;
-use crate::chain::walk::Chain as _;
+use crate::chain::walk::{At, Chain as _};
 use crate::chain::{Search, Stopping};
 
 /// Blocks that are searched between two looks at the chain.
@@ -162,7 +162,7 @@ impl Follower {
             }
         }
         let count = BLOCKS_AT_ONCE.min(bottom - pass.next);
-        for link in self.node.range(0, pass.next, count).await.found("blocks of its chain")? {
+        for link in self.node.range(0, At::height(pass.next), count).await.found("blocks of its chain")? {
             self.search_next(pass, &link).await?;
         }
         Ok(())

@@ -249,7 +249,7 @@ impl Follower {
 
     /// What a tip means. `Ok(true)`: the engine knows all that the tip's endpoint has.
     async fn follow(&mut self, source: usize, tip: Fetched) -> Result<Result<bool, Hold>, Stopping> {
-        match self.walk.step(&self.pool, source, tip, self.unfinished.is_some()).await {
+        match self.walk.step(&self.pool, source, vec![tip], self.unfinished.is_some()).await {
             Step::Same => Ok(Ok(true)),
             Step::Take { supplier, blocks, tip } => self.take(supplier, blocks, tip).await,
             Step::Hold(hold) => Ok(Err(hold)),

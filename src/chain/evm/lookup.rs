@@ -26,7 +26,7 @@ use crate::chain::endpoint::BATCH_MAX;
 use crate::chain::endpoint::{CallError, Endpoint};
 use crate::chain::pool::{Answer, Answers, has_last};
 use crate::chain::query::Searching;
-use crate::chain::walk::Chain as _;
+use crate::chain::walk::{At, Chain as _};
 use crate::chain::{AddressQuery, Stopping};
 
 /// Look-ups that are answered together.
@@ -191,7 +191,7 @@ impl Follower {
             self.walk.mirror.holds(height, hash)
         } else {
             // Below what is kept: as many endpoints as the quorum asks for have to hold it at that height.
-            match self.pool.range(0, height, 1).await {
+            match self.pool.range(0, At::height(height), 1).await {
                 Answer::Found(supplier, blocks) if blocks[0].block.hash == hash => {
                     let quorum = self.settings.quorum;
                     quorum < 2 || self.pool.agreed_prefix(Some(supplier), &blocks, quorum).await == 1

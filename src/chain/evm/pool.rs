@@ -14,7 +14,7 @@ use super::wire::{Quantity, RpcBlock};
 use crate::chain::EndpointSettings;
 use crate::chain::endpoint::{CallError, Endpoint};
 use crate::chain::pool::{Answer, Answers, Endpoints, Identity, blame, value};
-use crate::chain::walk::Chain;
+use crate::chain::walk::{At, Chain};
 
 /// Methods that can be done without.
 const OPTIONAL: [&str; 3] = ["eth_getBlockReceipts", "trace_block", "debug_traceBlockByHash"];
@@ -114,16 +114,16 @@ impl Chain for Pool {
         Link::from(&block.block)
     }
 
-    async fn parent(&self, of: &Link) -> Answer<Fetched> {
-        self.block(of.parent).await
+    async fn parent(&self, of: &Fetched) -> Answer<Fetched> {
+        self.block(of.block.parent_hash).await
     }
 
-    async fn range(&self, start: usize, from: u64, count: u64) -> Answer<Vec<Fetched>> {
+    async fn range(&self, start: usize, from: At, count: u64) -> Answer<Vec<Fetched>> {
         let number = |height: u64| ("eth_getBlockByNumber", json!([format!("{height:#x}"), false]));
-        let calls: Vec<_> = (from..from + count).map(number).collect();
+        let calls: Vec<_> = (from.height..from.height + count).map(number).collect();
         self.first(start, &calls, |endpoint, answers| {
             let mut blocks: Vec<Fetched> = Vec::with_capacity(answers.len());
-            for (answer, height) in answers.into_iter().zip(from..) {
+            for (answer, height) in answers.into_iter().zip(from.height..) {
                 let Some(block) = self.read_block(endpoint, vec![answer])? else { break };
                 let linked = blocks.last().is_none_or(|below| below.block.hash == block.block.parent_hash);
                 if block.block.number.0 != height {

@@ -7,7 +7,7 @@ use bitcoin::BlockHash;
 
 use super::follow::Follower;
 use super::header::Placed;
-use crate::chain::walk::Chain as _;
+use crate::chain::walk::{At, Chain as _};
 
 /// How far below the kept headers payments are looked for, blocks: 139 days, more than a watch may look back by default.
 pub const DEEPEST: u64 = 20_000;
@@ -86,7 +86,7 @@ impl Follower {
 
     /// Consecutive headers from a height up to another, the last of which has this hash.
     async fn linked(&mut self, server: usize, from: u64, to: u64, last: BlockHash) -> Result<Vec<Placed>, String> {
-        let linked = self.servers.range(server, from, to - from).await.found("headers")?;
+        let linked = self.servers.range(server, At::height(from), to - from).await.found("headers")?;
         let whole = u64::try_from(linked.len()).is_ok_and(|count| count == to - from);
         if whole && linked.last().is_some_and(|placed| placed.link.hash == last) {
             Ok(linked)

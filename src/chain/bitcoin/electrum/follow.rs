@@ -177,7 +177,7 @@ impl Follower {
         };
         self.preferred = server;
         let tip_hash = tip.link.hash;
-        Ok(match self.walk.step(&self.servers, server, tip, false).await {
+        Ok(match self.walk.step(&self.servers, server, vec![tip], false).await {
             Step::Hold(Hold::Wait(why)) => HealthState::Degraded(why),
             Step::Hold(Hold::Halt(why)) => HealthState::Halted(why),
             Step::Take { blocks, tip, .. } => match self.take(server, tip_hash, blocks).await? {
@@ -270,7 +270,7 @@ impl Follower {
             Some(first) if self.walk.mirror.head().is_some() => {
                 let parent = match self.headers.get(first.link.parent) {
                     Some(header) => header,
-                    None => self.servers.parent(&first.link).await.found("the parent of a block")?.header,
+                    None => self.servers.parent(first).await.found("the parent of a block")?.header,
                 };
                 Some(parent)
             }

@@ -12,7 +12,7 @@ use super::super::text::{self, Link};
 use super::header::Placed;
 use super::server::{Call, Server, header_call, headers_call};
 use crate::chain::pool::Answer;
-use crate::chain::walk::Chain;
+use crate::chain::walk::{At, Chain};
 use crate::chain::{EndpointHealth, EndpointSettings};
 
 /// The largest height that is believed.
@@ -195,7 +195,8 @@ impl Chain for Servers {
         block.link
     }
 
-    async fn parent(&self, of: &Link) -> Answer<Placed> {
+    async fn parent(&self, of: &Placed) -> Answer<Placed> {
+        let of = &of.link;
         let Some(height) = of.height.checked_sub(1) else { return Answer::Absent };
         // Another server may be on another branch: that is no fault of its.
         let ours = |value: Value| {
@@ -205,17 +206,17 @@ impl Chain for Servers {
         self.first(0, header_call(height), ours).await
     }
 
-    async fn range(&self, start: usize, from: u64, count: u64) -> Answer<Vec<Placed>> {
+    async fn range(&self, start: usize, from: At, count: u64) -> Answer<Vec<Placed>> {
         let most = usize::try_from(count).unwrap_or(usize::MAX);
         let linked = |value: Value| {
-            let mut placed = read_headers(value, from)?;
+            let mut placed = read_headers(value, from.height)?;
             placed.truncate(most);
             // A reorg while it was answering.
             let breaks = placed.windows(2).position(|pair| pair[1].link.parent != pair[0].link.hash);
             placed.truncate(breaks.map_or(placed.len(), |at| at + 1));
             Ok((!placed.is_empty()).then_some(placed))
         };
-        self.first(start, headers_call(from, count), linked).await
+        self.first(start, headers_call(from.height, count), linked).await
     }
 
     async fn agreeing(&self, beside: usize, link: &Link) -> usize {

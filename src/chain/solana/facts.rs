@@ -1,0 +1,251 @@
+//! What a transaction means for whom it pays: the change of balances that its block states (research/solana.md §3.6).
+
+use std::collections::BTreeMap;
+
+use h402_watch_engine::amount::Amount;
+use h402_watch_engine::id::{Address, AssetId, SpendKey, TxId};
+use h402_watch_engine::input::{Execution, Place, Transfer, TxFact, Verification, Via};
+use serde_json::Value;
+
+use super::text::Link;
+use super::wire::{BlockTx, Meta, RpcTx, TokenBalance};
+use crate::chain::Interests;
+
+/// The programs that carry a text: SPL Memo, and the one before it.
+pub const MEMO_PROGRAMS: [&str; 2] =
+    ["MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr", "Memo1UhkJRfHyvLMcVucJwxXeuD728EqVDDwQDxFMNo"];
+/// Where the indices of token transfers begin: above those of accounts, which are those of lamports.
+const TOKENS_FROM: u32 = 1 << 16;
+
+/// A transaction in a block, as far as it matters whom it pays.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Executed {
+    pub tx: TxId,
+    /// Who it names, the fee payer first.
+    accounts: Vec<Address>,
+    err: Option<Value>,
+    fee: u64,
+    /// What each account held before and after, lamports.
+    lamports: Vec<(u64, u64)>,
+    /// What token accounts held before and after; unknown where the node did not record it.
+    tokens: Option<Vec<Held>>,
+    /// The texts that it carries; unknown where its instructions were not asked for.
+    memos: Option<Vec<String>>,
+}
+
+/// What a token account held, on one side of the transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Held {
+    /// Its place among the accounts.
+    account: usize,
+    owner: Address,
+    mint: AssetId,
+    amount: u64,
+    after: bool,
+}
+
+/// Whether a transaction of a block concerns somebody. One that failed pays nobody.
+pub fn concerns(interests: &Interests, tx: &BlockTx<'_>) -> bool {
+    if tx.transaction.signatures.first().is_some_and(|first| interests.txs.contains(*first)) {
+        return true;
+    }
+    let Some(meta) = tx.meta.as_ref().filter(|meta| meta.err.is_none()) else { return false };
+    let paid = |holder: &str, asset: &str| interests.recipients.get(holder).is_some_and(|all| all.contains(asset));
+    let mut after = meta.post_token_balances.iter().flatten();
+    if after.any(|held| held.owner.is_some_and(|owner| paid(owner, held.mint))) {
+        return true;
+    }
+    let native = interests.assets.contains_key(AssetId::NATIVE);
+    native && tx.transaction.account_keys.iter().any(|account| paid(account.pubkey, AssetId::NATIVE))
+}
+
+impl Executed {
+    /// From a block that was asked for with its accounts.
+    ///
+    /// # Errors
+    /// If it can't be; says what is wrong.
+    pub fn of_block(tx: &BlockTx<'_>) -> Result<Self, String> {
+        let accounts = tx.transaction.account_keys.iter().map(|account| account.pubkey).collect();
+        let meta = tx.meta.as_ref().ok_or("a transaction without its outcome")?;
+        Self::read(&tx.transaction.signatures, accounts, meta)
+    }
+
+    /// From a transaction that was asked for by its signature.
+    ///
+    /// # Errors
+    /// If it can't be; says what is wrong.
+    pub fn of_transaction(tx: &RpcTx<'_>) -> Result<Self, String> {
+        let meta = tx.meta.as_ref().ok_or("a transaction without its outcome")?;
+        let message = &tx.transaction.message;
+        let mut executed = Self::read(&tx.transaction.signatures, message.account_keys.clone(), meta)?;
+        let inner = meta.inner_instructions.iter().flatten().flat_map(|inner| &inner.instructions);
+        let mut memos = Vec::new();
+        for instruction in message.instructions.iter().chain(inner) {
+            let program = executed.accounts.get(instruction.program_id_index);
+            if program.is_some_and(|program| MEMO_PROGRAMS.contains(&program.as_str())) {
+                let data = bs58::decode(instruction.data).into_vec().map_err(|_| "a memo that is no base58")?;
+                // The program itself refuses what is no UTF-8.
+                memos.extend(String::from_utf8(data));
+            }
+        }
+        executed.memos = Some(memos);
+        Ok(executed)
+    }
+
+    fn read<'a>(signatures: &[&str], mut accounts: Vec<&'a str>, meta: &'a Meta<'_>) -> Result<Self, String> {
+        let first = signatures.first().ok_or("a transaction without a signature")?;
+        if let (true, Some(loaded)) = (accounts.len() < meta.post_balances.len(), &meta.loaded_addresses) {
+            accounts.extend(loaded.writable.iter().chain(&loaded.readonly));
+        }
+        let (before, after) = (&meta.pre_balances, &meta.post_balances);
+        if before.len() != accounts.len() || after.len() != accounts.len() {
+            return Err("a transaction whose balances are not those of its accounts".into());
+        }
+        let tokens = match (&meta.pre_token_balances, &meta.post_token_balances) {
+            (Some(before), Some(after)) => {
+                let before = before.iter().map(|held| held_at(held, false));
+                before.chain(after.iter().map(|held| held_at(held, true))).collect::<Result<_, _>>()?
+            }
+            _ => None,
+        };
+        Ok(Self {
+            tx: TxId::new(*first),
+            accounts: accounts.into_iter().map(Address::new).collect(),
+            err: meta.err.clone().filter(|err| !err.is_null()),
+            fee: meta.fee,
+            lamports: before.iter().copied().zip(after.iter().copied()).collect(),
+            tokens,
+            memos: None,
+        })
+    }
+
+    /// Whether it carries texts that are not known yet.
+    pub fn lacks_memos(&self) -> bool {
+        self.memos.is_none() && self.accounts.iter().any(|account| MEMO_PROGRAMS.contains(&account.as_str()))
+    }
+
+    /// The fact about it.
+    pub fn fact(&self, link: &Link, verification: Verification) -> TxFact {
+        let succeeded = self.err.is_none();
+        let moved = Movements::of(self);
+        let mut notes = BTreeMap::from([
+            ("slot".into(), link.slot.to_string()),
+            ("depthUnit".into(), "blocks".into()),
+            ("fee".into(), self.fee.to_string()),
+        ]);
+        if let Some(err) = &self.err {
+            notes.insert("error".into(), err.to_string());
+        }
+        // A token that withholds a fee credits less than was sent.
+        notes.extend(moved.withheld().map(|(mint, sent)| (format!("sent:{mint}"), sent.to_string())));
+        TxFact {
+            place: Place::Block { block: link.block_ref(), time: link.timestamp() },
+            sender: self.accounts.first().cloned(),
+            execution: if succeeded { Execution::Succeeded } else { Execution::Reverted },
+            transfers: if succeeded { moved.transfers() } else { Vec::new() },
+            transfers_known: self.tokens.is_some(),
+            memos: self.memos.clone().unwrap_or_default(),
+            references: self.accounts.clone(),
+            notes,
+            verification,
+            ..pending(self.tx.clone())
+        }
+    }
+}
+
+fn held_at(held: &TokenBalance<'_>, after: bool) -> Result<Option<Held>, String> {
+    // Nodes that don't say whose it is can't be asked who was paid.
+    let Some(owner) = held.owner else { return Ok(None) };
+    let amount = held.ui_token_amount.amount.parse().map_err(|_| "a token's amount that is no number")?;
+    let (owner, mint) = (Address::new(owner), AssetId::new(held.mint));
+    Ok(Some(Held { account: held.account_index, owner, mint, amount, after }))
+}
+
+/// A transaction that a node has, and no confirmed block yet: nothing tells what it will do.
+pub fn pending(tx: TxId) -> TxFact {
+    TxFact {
+        tx,
+        place: Place::Mempool,
+        sender: None,
+        execution: Execution::Unknown,
+        spends: Vec::<SpendKey>::new(),
+        transfers: Vec::new(),
+        transfers_known: false,
+        authorizations: Vec::new(),
+        // Nothing takes the place of a signature.
+        replaceable: false,
+        matures: 0,
+        // Changes of balances are net of what one pays oneself.
+        funded_by: Vec::new(),
+        memos: Vec::new(),
+        references: Vec::new(),
+        notes: BTreeMap::new(),
+        verification: Verification::Endpoint,
+    }
+}
+
+/// How much more, or less, a holder has of an asset after a transaction.
+struct Movement {
+    /// Stable wherever the transaction lands: accounts are in its signed order.
+    index: u32,
+    holder: Address,
+    change: i128,
+}
+
+/// All of them, by asset.
+struct Movements(BTreeMap<AssetId, Vec<Movement>>);
+
+impl Movements {
+    fn of(tx: &Executed) -> Self {
+        let mut all: BTreeMap<AssetId, Vec<Movement>> = BTreeMap::new();
+        for ((i, (before, after)), holder) in (0..).zip(&tx.lamports).zip(&tx.accounts) {
+            // The fee is not paid to anybody that a payment is made to; who pays it may be paid in the same transaction.
+            let fee = if i == 0 { tx.fee } else { 0 };
+            let change = i128::from(*after) + i128::from(fee) - i128::from(*before);
+            all.entry(AssetId::native()).or_default().push(Movement { index: i, holder: holder.clone(), change });
+        }
+        for held in tx.tokens.iter().flatten() {
+            let index = TOKENS_FROM + u32::try_from(held.account).unwrap_or(TOKENS_FROM - 1);
+            let change = if held.after { i128::from(held.amount) } else { -i128::from(held.amount) };
+            let movements = all.entry(held.mint.clone()).or_default();
+            match movements.iter_mut().find(|movement| movement.holder == held.owner) {
+                Some(movement) => {
+                    movement.index = movement.index.min(index);
+                    movement.change += change;
+                }
+                None => movements.push(Movement { index, holder: held.owner.clone(), change }),
+            }
+        }
+        Self(all)
+    }
+
+    /// What was received, and from whom where that can only be one.
+    fn transfers(&self) -> Vec<Transfer> {
+        let mut transfers = Vec::new();
+        for (asset, movements) in &self.0 {
+            let mut payers = movements.iter().filter(|movement| movement.change < 0);
+            let payer = payers.next().filter(|_| payers.next().is_none());
+            for movement in movements.iter().filter(|movement| movement.change > 0) {
+                transfers.push(Transfer {
+                    index: movement.index,
+                    asset: asset.clone(),
+                    from: payer.map(|payer| payer.holder.clone()),
+                    to: movement.holder.clone(),
+                    amount: Amount::from(movement.change.unsigned_abs()),
+                    via: Via::Balance,
+                });
+            }
+        }
+        transfers.sort_by_key(|transfer| transfer.index);
+        transfers
+    }
+
+    /// The tokens of which less arrived than was sent, and how much was sent.
+    fn withheld(&self) -> impl Iterator<Item = (&AssetId, u128)> {
+        self.0.iter().filter(|(asset, _)| !asset.is_native()).filter_map(|(asset, movements)| {
+            let side = |sign: i128| movements.iter().map(|m| m.change).filter(|c| c.signum() == sign).sum::<i128>();
+            let (sent, received) = (side(-1).unsigned_abs(), side(1).unsigned_abs());
+            (received > 0 && sent > received).then_some((asset, sent))
+        })
+    }
+}

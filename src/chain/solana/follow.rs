@@ -1,0 +1,483 @@
+//! Following a cluster: the slots above our head are asked for on a poll that always runs, their blocks are read, and each that
+//! joins is reported with what it holds of what is watched (research/solana.md §3.3, §3.5).
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use h402_watch_engine::changes::LookUp;
+use h402_watch_engine::id::{BlockRef, TxId};
+use h402_watch_engine::input::{Block, Observation, TxFact, Verification};
+use h402_watch_engine::request::Tag;
+use solana_hash::Hash;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::expiry::Expiring;
+use super::facts;
+use super::lookup::Whereabouts;
+use super::node::{ByTx, Detail, Fetched, Node, View};
+use super::statuses::STATUSES_AT_ONCE;
+use super::text::Link;
+use super::wake::Hints;
+use super::wire::Status;
+use crate::chain::pool::{Answer, RETRY};
+use crate::chain::pulse::Pulse;
+use crate::chain::walk::{At, Chain as _, Hold, Step, Walk};
+use crate::chain::{Health, HealthState, Mailbox, Reporter, Settings, Start, Stopping};
+
+/// Blocks that are read in one request while catching up.
+const CHUNK: usize = 50;
+/// Slots above our head beyond which nodes are asked for older statuses too: without that they look back 150 blocks.
+const RECENT: u64 = 100;
+/// How long announcements of slots are gathered.
+const GATHER: Duration = Duration::from_millis(20);
+/// How long a cluster may be without a new block before it is said to stand still.
+const STANDSTILL: Duration = Duration::from_secs(30);
+
+/// One cluster's follower.
+pub(super) struct Follower {
+    pub(super) settings: Settings,
+    pub(super) node: Node,
+    pub(super) walk: Walk<Hash>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) reports: Reporter,
+    /// Look-ups that are to be answered.
+    pub(super) look_ups: VecDeque<LookUp>,
+    /// Transactions that left the chain, and are to be located.
+    pub(super) lost: Vec<TxId>,
+    /// Watched transactions that a node has processed, and no confirmed block holds yet.
+    pub(super) seen: HashSet<TxId>,
+    /// Watched transactions that were reported in a block, and its height.
+    pub(super) landed: HashMap<TxId, u64>,
+    /// Those that were reported to land no more.
+    pub(super) expired: HashSet<Expiring>,
+    /// When nonce accounts were read, and our head when each nonce was first heard of.
+    pub(super) nonces_at: Option<Instant>,
+    pub(super) nonces_since: HashMap<Expiring, u64>,
+    /// The endpoint that is asked first.
+    preferred: usize,
+    /// How many blocks the last poll found: what reading them whole costs.
+    blocks_per_poll: usize,
+    /// Whether statuses of older blocks are needed.
+    deep: bool,
+    behind: bool,
+    advanced_at: Instant,
+    compared_at: Option<Instant>,
+    state: HealthState,
+    pulse: Pulse,
+}
+
+impl Follower {
+    pub(super) fn new(settings: Settings, start: &Start, mailbox: Arc<Mailbox>, reports: Reporter) -> Self {
+        let reference = settings.network.as_str().split_once(':').map_or("", |(_, reference)| reference);
+        Self {
+            node: Node::new(reference, &settings.endpoints, Arc::clone(&mailbox)),
+            walk: Walk::new(start, settings.horizon, settings.look_back, settings.quorum),
+            settings,
+            mailbox,
+            reports,
+            look_ups: VecDeque::new(),
+            lost: Vec::new(),
+            seen: HashSet::new(),
+            landed: HashMap::new(),
+            expired: HashSet::new(),
+            nonces_at: None,
+            nonces_since: HashMap::new(),
+            preferred: 0,
+            blocks_per_poll: 1,
+            deep: true,
+            behind: false,
+            advanced_at: Instant::now(),
+            compared_at: None,
+            state: HealthState::Syncing,
+            pulse: Pulse::default(),
+        }
+    }
+
+    /// Follows until shutdown.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) -> Result<(), Stopping> {
+        let urls = (0..self.node.len()).filter_map(|index| self.node.at(index).ws_url().map(str::to_owned));
+        let mut hints = Hints::from(urls.collect());
+        let mailbox = Arc::clone(&self.mailbox);
+        let mut next_poll = Instant::now();
+        loop {
+            let (mut poll, mut answer) = (false, false);
+            let more = self.has_more_questions();
+            tokio::select! {
+                // Polls come first: a flood of hints must not hold them back.
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                () = tokio::time::sleep_until(next_poll) => poll = true,
+                () = mailbox.posted() => answer = true,
+                () = hints.next() => {
+                    next_poll = next_poll.min(Instant::now() + GATHER);
+                    continue;
+                }
+                () = std::future::ready(()), if more => answer = true,
+            }
+            let work = self.work(poll, poll || answer);
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                done = work => done?,
+            }
+            if poll {
+                next_poll = Instant::now() + self.pause();
+            }
+        }
+    }
+
+    async fn work(&mut self, poll: bool, answer: bool) -> Result<(), Stopping> {
+        if poll {
+            self.poll().await?;
+        }
+        if answer {
+            self.answer().await?;
+        }
+        self.report_health().await
+    }
+
+    /// How long until the slots above our head are asked for again.
+    fn pause(&self) -> Duration {
+        if self.behind {
+            Duration::ZERO
+        } else if self.walk.is_undecided() || !self.look_ups.is_empty() || !self.lost.is_empty() {
+            RETRY.min(self.settings.poll_interval)
+        } else {
+            self.settings.poll_interval
+        }
+    }
+
+    async fn poll(&mut self) -> Result<(), Stopping> {
+        // One that is behind, or on a branch that can't be followed, must not hold up the others.
+        for _ in 0..self.node.len() {
+            self.behind = false;
+            self.state = self.poll_preferred().await?;
+            if matches!(self.state, HealthState::Following | HealthState::Syncing) {
+                break;
+            }
+            self.preferred = (self.preferred + 1) % self.node.len();
+        }
+        Ok(())
+    }
+
+    /// Asks the preferred endpoint what is above our head, and follows it.
+    async fn poll_preferred(&mut self) -> Result<HealthState, Stopping> {
+        let head = self.walk.mirror.head().copied();
+        let scans = self.scans();
+        let asked = self.asked(scans);
+        let looked =
+            self.node.look(self.preferred, head.map(|head| head.slot), &asked, self.deep, self.settings.quorum);
+        let (source, view) = match looked.await {
+            Ok(looked) => looked,
+            Err(why) => return Ok(HealthState::Degraded(why)),
+        };
+        self.preferred = source;
+        let Some(head) = head else { return self.begin(source, view.confirmed).await };
+        if view.confirmed < head.slot {
+            return Ok(HealthState::Degraded(format!("the tip is slot {}, below the head", view.confirmed)));
+        }
+        let was_deep = std::mem::replace(&mut self.deep, view.confirmed > head.slot + RECENT);
+        if self.deep && !was_deep && !scans {
+            // What these statuses don't show may have landed below what they look back on.
+            self.behind = true;
+            return Ok(HealthState::Syncing);
+        }
+        let landed = self.landed_in(&view, &asked);
+        let followed = self.follow(source, &view, scans, &landed).await?;
+        self.tell_statuses(&view, &asked, landed).await?;
+        self.tell_finality(view.finalized).await?;
+        self.expire().await?;
+        match followed {
+            Ok(true) => self.rest(&view).await,
+            Ok(false) => Ok(HealthState::Syncing),
+            Err(Hold::Wait(why)) => Ok(HealthState::Degraded(why)),
+            Err(Hold::Halt(why)) => Ok(HealthState::Halted(why)),
+        }
+    }
+
+    /// Whether blocks are read whole: always where somebody may be paid by whichever transaction; else once that takes fewer
+    /// calls than asking for the status of each (research/solana.md §3.3).
+    fn scans(&self) -> bool {
+        let wants = self.mailbox.interests();
+        let open = wants.interests.txs.len().saturating_sub(self.landed.len());
+        !wants.interests.recipients.is_empty() || open.div_ceil(STATUSES_AT_ONCE) > self.blocks_per_poll.max(1)
+    }
+
+    /// The transactions whose statuses this poll asks for: all that have not landed, or, where blocks are read whole, those that
+    /// may fall back out of sight.
+    fn asked(&mut self, scans: bool) -> Vec<TxId> {
+        let wants = self.mailbox.interests();
+        let open = &wants.interests.txs;
+        self.landed.retain(|tx, _| open.contains(tx));
+        self.seen.retain(|tx| open.contains(tx));
+        if scans {
+            return self.seen.iter().take(STATUSES_AT_ONCE).cloned().collect();
+        }
+        open.iter().filter(|tx| !self.landed.contains_key(*tx)).cloned().collect()
+    }
+
+    /// The transactions that statuses show in confirmed blocks, by slot.
+    fn landed_in(&self, view: &View, asked: &[TxId]) -> HashMap<u64, Vec<TxId>> {
+        let mut by_slot: HashMap<u64, Vec<TxId>> = HashMap::new();
+        for tx in asked {
+            if let Some(status) = view.statuses.found.get(tx).filter(|status| Status::is_confirmed(status)) {
+                by_slot.entry(status.slot).or_default().push(tx.clone());
+            }
+        }
+        by_slot
+    }
+
+    /// The very first blocks.
+    async fn begin(&mut self, source: usize, tip: u64) -> Result<HealthState, Stopping> {
+        let from = At { height: 0, slot: tip.saturating_sub(u64::from(self.settings.look_back)) };
+        match self.node.range(source, from, CHUNK as u64).await {
+            Answer::Found(supplier, blocks) => match self.join(supplier, blocks, false, &HashMap::new(), 0).await? {
+                Ok(_) => {
+                    self.behind = true;
+                    Ok(HealthState::Syncing)
+                }
+                Err(Hold::Wait(why) | Hold::Halt(why)) => Ok(HealthState::Degraded(why)),
+            },
+            other => Ok(HealthState::Degraded(other.why_not("the first blocks"))),
+        }
+    }
+
+    /// Reads the blocks above our head, as far as statuses tell what they hold. `Ok(true)`: up to the tip.
+    async fn follow(
+        &mut self,
+        source: usize,
+        view: &View,
+        scans: bool,
+        landed: &HashMap<u64, Vec<TxId>>,
+    ) -> Result<Result<bool, Hold>, Stopping> {
+        let covered = if scans { u64::MAX } else { view.statuses.covers };
+        let whole = scans && self.settings.quorum < 2;
+        let detail = if whole { Detail::Whole } else { Detail::Header };
+        let slots: Vec<_> = view.above.iter().filter(|slot| **slot <= covered).take(CHUNK).collect();
+        let slots: Vec<_> = slots.into_iter().map(|slot| (*slot, detail)).collect();
+        let Some((last, _)) = slots.last().copied() else { return Ok(Ok(true)) };
+        let (supplier, blocks) = match self.node.blocks(source, &slots).await {
+            Answer::Found(supplier, blocks) => (supplier, blocks),
+            other => return Ok(Err(Hold::Wait(other.why_not(&format!("the block at slot {}", slots[0].0))))),
+        };
+        let whole_chunk = blocks.last().is_some_and(|block| block.link.slot == last);
+        self.blocks_per_poll = blocks.len();
+        let joined = self.join(supplier, blocks, scans, landed, view.finalized).await?;
+        Ok(joined.map(|()| {
+            self.behind = whole_chunk && view.confirmed > last;
+            self.behind = self.behind && view.above.last().is_some_and(|tip| *tip > last || slots.len() == CHUNK);
+            !self.behind
+        }))
+    }
+
+    /// Joins blocks to our chain, and reports them with what they hold, as far as that can be had.
+    async fn join(
+        &mut self,
+        supplier: usize,
+        blocks: Vec<Fetched>,
+        scans: bool,
+        landed: &HashMap<u64, Vec<TxId>>,
+        finalized: u64,
+    ) -> Result<Result<(), Hold>, Stopping> {
+        let blocks = match self.walk.step(&self.node, supplier, blocks, false).await {
+            Step::Same => return Ok(Ok(())),
+            Step::Hold(hold) => return Ok(Err(hold)),
+            Step::Take { blocks, .. } => blocks,
+        };
+        let head = self.walk.mirror.head().copied();
+        let forks = head.is_some_and(|head| blocks[0].link.parent != head.hash);
+        let (mut report, mut hold) = (Vec::with_capacity(blocks.len()), None);
+        let mut last_time = self.walk.mirror.at(blocks[0].link.height.wrapping_sub(1)).map_or(0, |below| below.time);
+        for block in blocks {
+            let mut link = block.link;
+            // A node may not know a block's time yet: it is not before that of the block below.
+            link.time = link.time.max(last_time);
+            last_time = link.time;
+            let named = landed.get(&link.slot).map_or(&[][..], Vec::as_slice);
+            match self.facts_of(&Fetched { link, ..block }, scans, named).await {
+                Ok(facts) => report.push((link, facts)),
+                Err(why) => {
+                    hold = Some(Hold::Wait(why));
+                    break;
+                }
+            }
+        }
+        if forks {
+            // Known whole before anything is said of it: what moved to a higher block was never gone.
+            self.report(report, finalized).await?;
+        } else {
+            for one in report {
+                self.report(vec![one], finalized).await?;
+            }
+        }
+        Ok(hold.map_or(Ok(()), Err))
+    }
+
+    /// What a block holds of what is watched.
+    async fn facts_of(&self, block: &Fetched, scans: bool, named: &[TxId]) -> Result<Vec<TxFact>, String> {
+        let link = &block.link;
+        if scans {
+            return match &block.hits {
+                Some(hits) => self.facts_from(link, hits.clone(), Verification::Endpoint).await,
+                None => self.facts_in(link).await,
+            };
+        }
+        if named.is_empty() {
+            return Ok(Vec::new());
+        }
+        let txs: Vec<_> = named.iter().map(|tx| (tx.clone(), link.slot)).collect();
+        let read = self.node.landed(&txs, self.settings.quorum).await.into_iter().flatten();
+        let ours = read.filter(|(_, at, _)| at.hash == link.hash);
+        let facts: Vec<_> = ours.map(|(executed, _, word)| executed.fact(link, word)).collect();
+        if facts.len() < txs.len() {
+            return Err(format!("a transaction of slot {} can't be read yet", link.slot));
+        }
+        Ok(facts)
+    }
+
+    /// Reports linked blocks, and how firmly they stand.
+    async fn report(&mut self, report: Vec<(Link, Vec<TxFact>)>, finalized: u64) -> Result<(), Stopping> {
+        let (Some((first, _)), Some((last, _))) = (report.first().cloned(), report.last().cloned()) else {
+            return Ok(());
+        };
+        let links: Vec<_> = report.iter().map(|(link, _)| *link).collect();
+        self.landed.retain(|_, height| *height < first.height);
+        for (link, facts) in &report {
+            for fact in facts {
+                self.seen.remove(&fact.tx);
+                self.landed.insert(fact.tx.clone(), link.height);
+            }
+        }
+        // Each block states a time that is not before its parent's (agave: `bank::update_clock`).
+        let block = |(link, facts): (Link, _)| Block { header: link.header(), floor: link.timestamp(), facts };
+        let blocks = report.into_iter().map(block).collect();
+        self.reports.observe(Observation::Blocks(blocks)).await?;
+        self.walk.mirror.extend(&links);
+        self.advanced_at = Instant::now();
+        self.node.at(self.preferred).set_tip(last.block_ref());
+        // All that is followed is confirmed. A deadline must not pass between a payment and the news that it was final.
+        self.reports.observe(Observation::Finality { tag: Tag::Confirmed, block: last.block_ref() }).await?;
+        if last.slot <= finalized {
+            self.finalize(&last).await?;
+        }
+        Ok(())
+    }
+
+    /// Reports the highest of our blocks that is final, if it is a higher one than before.
+    async fn tell_finality(&mut self, finalized: u64) -> Result<(), Stopping> {
+        let link = self.walk.mirror.iter().rev().find(|link| link.slot <= finalized).copied();
+        match link.filter(|link| self.walk.mirror.finalized().is_none_or(|known| known < link.height)) {
+            Some(link) => self.finalize(&link).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn finalize(&mut self, link: &Link) -> Result<(), Stopping> {
+        self.walk.mirror.finalize(link.height);
+        let observation = Observation::Finality { tag: Tag::Finalized, block: link.block_ref() };
+        self.reports.observe(observation).await
+    }
+
+    /// Tells what statuses show of transactions that are in no block that was just told.
+    async fn tell_statuses(
+        &mut self,
+        view: &View,
+        asked: &[TxId],
+        landed: HashMap<u64, Vec<TxId>>,
+    ) -> Result<(), Stopping> {
+        let Some(head) = self.walk.mirror.head().copied() else { return Ok(()) };
+        // Where a status comes after its block was told.
+        let missed = landed.into_iter().filter(|(slot, _)| *slot <= head.slot);
+        let missed: Vec<_> = missed.flat_map(|(slot, txs)| txs.into_iter().map(move |tx| (tx, slot))).collect();
+        let missed: Vec<_> = missed.into_iter().filter(|(tx, _)| !self.landed.contains_key(tx)).collect();
+        for (link, fact) in self.read_landed(&missed).await {
+            self.seen.remove(&fact.tx);
+            self.landed.insert(fact.tx.clone(), link.height);
+            self.reports.observe(Observation::Found(fact)).await?;
+        }
+        for tx in asked {
+            match view.statuses.found.get(tx) {
+                Some(status) if !status.is_confirmed() || status.slot > head.slot => self.see(tx).await?,
+                // An endpoint that has come to our head, and does not have it any more.
+                None if self.seen.contains(tx) && view.statuses.covers >= head.slot => {
+                    self.fall_back(tx, &head.block_ref()).await?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A node has processed a transaction.
+    async fn see(&mut self, tx: &TxId) -> Result<(), Stopping> {
+        if self.seen.insert(tx.clone()) {
+            self.reports.observe(Observation::Seen(facts::pending(tx.clone()))).await?;
+        }
+        Ok(())
+    }
+
+    /// A transaction that was processed, and is so no more, unless another endpoint has it.
+    async fn fall_back(&mut self, tx: &TxId, under: &BlockRef) -> Result<(), Stopping> {
+        let found: Result<ByTx<Whereabouts>, _> = self.find(std::slice::from_ref(tx)).await;
+        if let Ok(Some(Whereabouts::Nowhere)) = found.map(|found| found.get(tx).cloned()) {
+            self.seen.remove(tx);
+            self.reports.observe(Observation::Missing { tx: tx.clone(), under: under.clone() }).await?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is above our head. That may be because an endpoint stands still, or all of them.
+    async fn rest(&mut self, view: &View) -> Result<HealthState, Stopping> {
+        let Some(head) = self.walk.mirror.head().copied() else { return Ok(HealthState::Syncing) };
+        if view.above.is_empty() && self.is_passed_by(head.slot).await {
+            self.behind = true;
+            return Ok(HealthState::Syncing);
+        }
+        // By the chain's own clock: while it stands still no deadline passes.
+        self.reports.observe(Observation::Synced { at: head.timestamp() }).await?;
+        let still = self.advanced_at.elapsed();
+        if still >= STANDSTILL {
+            return Ok(HealthState::Degraded(format!("no new block for {} s", still.as_secs())));
+        }
+        Ok(HealthState::Following)
+    }
+
+    /// Whether another endpoint has come further. All are asked, if only now and then.
+    async fn is_passed_by(&mut self, slot: u64) -> bool {
+        let period = 4 * self.settings.block_time.max(RETRY);
+        if self.advanced_at.elapsed() < period || self.compared_at.is_some_and(|at| at.elapsed() < period) {
+            return false;
+        }
+        self.compared_at = Some(Instant::now());
+        for index in (0..self.node.len()).filter(|index| *index != self.preferred) {
+            if !self.node.is_usable(index).await {
+                continue;
+            }
+            let tip = self.node.at(index).call::<u64>("getSlot", [super::node::confirmed()]).await;
+            if tip.is_ok_and(|tip| tip > slot) {
+                let name = self.node.at(index).name();
+                tracing::info!(network = %self.settings.network, endpoint = name, "asking another endpoint first");
+                self.preferred = index;
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn report_health(&mut self) -> Result<(), Stopping> {
+        if !self.pulse.beats(&self.settings.network, &self.state, false) {
+            return Ok(());
+        }
+        let tips = (0..self.node.len()).filter_map(|index| self.node.at(index).tip());
+        let health = Health {
+            state: self.state.clone(),
+            tip: tips.max_by_key(|tip| tip.height),
+            endpoints: self.node.health(),
+            search: None,
+            searched_from: 0,
+        };
+        self.reports.health(health).await
+    }
+}

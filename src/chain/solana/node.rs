@@ -1,0 +1,398 @@
+//! What the endpoints of a cluster are asked, and what of their answers can't be.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use h402_watch_engine::id::TxId;
+use h402_watch_engine::input::Verification;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use solana_hash::Hash;
+
+use super::facts::{self, Executed};
+use super::statuses::{STATUSES_AT_ONCE, Statuses};
+use super::text::{Link, REFERENCE_LENGTH};
+use super::wire::{RpcBlock, RpcTx};
+use crate::chain::endpoint::{Call, CallError, Endpoint};
+use crate::chain::pool::{Answer, Answers, Endpoints, Identity, blame, value};
+use crate::chain::walk::{At, Chain};
+use crate::chain::{EndpointSettings, Mailbox};
+
+/// Methods that can be done without.
+const OPTIONAL: [&str; 1] = ["getTokenAccountsByOwner"];
+/// Slots that are listed at once: some of them are empty.
+const SLOTS_AT_ONCE: u64 = 128;
+/// The highest version of transactions that may be told of. Their accounts and balances look the same in all of them, and one
+/// that is withheld withholds its block (-32015).
+const VERSION_MAX: u8 = 255;
+/// The largest height, slot or time that is believed: larger ones don't fit JSON's whole numbers.
+const NUMBER_MAX: u64 = 1 << 53;
+
+/// "Block not available", "slot was skipped", the same "in long-term storage", "block status not yet available": none of them
+/// says that there is no such block (research/solana.md §3.1; agave `custom_error.rs`).
+const NOT_HERE: [i64; 4] = [-32004, -32007, -32009, -32014];
+
+/// A block as it was read.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    pub link: Link,
+    pub parent_slot: u64,
+    /// The transactions that concern somebody; of a block that was read whole.
+    pub hits: Option<Vec<Executed>>,
+}
+
+/// How much of a block is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    Header,
+    /// With the accounts and balances of its transactions.
+    Whole,
+}
+
+/// How far endpoints are, and what they have above our head.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The highest slot with a confirmed block.
+    pub confirmed: u64,
+    /// The highest slot with a finalized block.
+    pub finalized: u64,
+    /// The slots above our head that have a confirmed block, a bounded number.
+    pub above: Vec<u64>,
+    pub statuses: Statuses,
+}
+
+/// The endpoints of a cluster.
+pub struct Node {
+    endpoints: Endpoints,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Deref for Node {
+    type Target = Endpoints;
+
+    fn deref(&self) -> &Endpoints {
+        &self.endpoints
+    }
+}
+
+impl Node {
+    /// Of the cluster whose genesis hash starts with `reference`.
+    pub fn new(reference: &str, settings: &[EndpointSettings], mailbox: Arc<Mailbox>) -> Self {
+        let reference = reference.to_owned();
+        let judge = move |said: &RawValue| match serde_json::from_str::<&str>(said.get()) {
+            Ok(genesis) if genesis.get(..REFERENCE_LENGTH) == Some(&reference) => Ok(()),
+            Ok(genesis) => Err(format!("the cluster with genesis {genesis}, expected {reference}")),
+            Err(_) => Err("an answer that can't be read".into()),
+        };
+        let identity = Identity { question: ("getGenesisHash", json!([])), judge: Box::new(judge) };
+        Self { endpoints: Endpoints::new(identity, settings, &OPTIONAL), mailbox }
+    }
+
+    /// How far the cluster is, as one endpoint has it, or as `quorum` of them do; and the statuses of some transactions.
+    pub async fn look(
+        &self,
+        start: usize,
+        above: Option<u64>,
+        txs: &[TxId],
+        history: bool,
+        quorum: usize,
+    ) -> Result<(usize, View), String> {
+        let mut calls =
+            vec![("getSlot", json!([{"commitment": "confirmed"}])), ("getSlot", json!([{"commitment": "finalized"}]))];
+        if let Some(head) = above {
+            calls.push(get_blocks(head + 1));
+        }
+        let status_calls = Statuses::calls(txs, history);
+        calls.extend(status_calls);
+        let read = |endpoint: &Endpoint, answers: Answers| read_view(endpoint, answers, above.is_some(), txs).map(Some);
+        if quorum < 2 {
+            return match self.first(start, &calls, read).await {
+                Answer::Found(index, view) => Ok((index, view)),
+                other => Err(other.why_not("a tip")),
+            };
+        }
+        let mut views = Vec::new();
+        for offset in 0..self.len() {
+            let index = (start + offset) % self.len();
+            if self.is_usable(index).await
+                && let Ok(answers) = self.at(index).batches(&calls).await
+                && let Ok(Some(view)) = read(self.at(index), answers)
+            {
+                views.push((index, view));
+            }
+        }
+        merge(views, quorum).ok_or_else(|| format!("fewer than {quorum} endpoints answer"))
+    }
+
+    /// Blocks at slots that are said to have one, as one endpoint has them, as far as they are linked.
+    pub async fn blocks(&self, start: usize, slots: &[(u64, Detail)]) -> Answer<Vec<Fetched>> {
+        let calls: Vec<_> = slots.iter().map(|(slot, detail)| get_block(*slot, *detail)).collect();
+        self.first(start, &calls, |endpoint, answers| {
+            let mut blocks: Vec<Fetched> = Vec::with_capacity(answers.len());
+            for (answer, (slot, detail)) in answers.into_iter().zip(slots) {
+                let read = self.read_block(endpoint, answer, *slot, *detail);
+                let block = match read {
+                    Ok(Some(block)) => block,
+                    // What is below it can be told all the same.
+                    Ok(None) | Err(_) if !blocks.is_empty() => break,
+                    Ok(None) => return Ok(None),
+                    Err(error) => return Err(error),
+                };
+                let linked = |below: &Fetched| below.link.hash == block.link.parent;
+                if !blocks.last().is_none_or(linked) {
+                    // A block in between was left out, or there was a fork while it was answering.
+                    break;
+                }
+                blocks.push(block);
+            }
+            Ok(Some(blocks))
+        })
+        .await
+    }
+
+    /// The block at a slot.
+    pub async fn block(&self, start: usize, slot: u64, detail: Detail) -> Answer<Fetched> {
+        self.first(start, &[get_block(slot, detail)], |endpoint, mut answers| match answers.pop() {
+            Some(answer) => self.read_block(endpoint, answer, slot, detail),
+            None => Ok(None),
+        })
+        .await
+    }
+
+    /// What a block of the chain holds that concerns somebody: one endpoint's word, or that of `quorum`.
+    pub async fn hits_at(&self, link: &Link, quorum: usize) -> Result<(Vec<Executed>, Verification), String> {
+        let read = |endpoint: &Endpoint, mut answers: Answers| {
+            let Some(answer) = answers.pop() else { return Ok(None) };
+            let block = self.read_block(endpoint, answer, link.slot, Detail::Whole)?;
+            Ok(block.filter(|block| block.link.hash == link.hash).and_then(|block| block.hits))
+        };
+        let calls = [get_block(link.slot, Detail::Whole)];
+        self.on_their_word(quorum, &calls, read, &format!("the block at slot {}", link.slot)).await
+    }
+
+    /// Transactions that landed in these slots, each with its block: what one endpoint says of each, or `quorum` of them do.
+    pub async fn landed(&self, txs: &[(TxId, u64)], quorum: usize) -> Vec<Option<(Executed, Link, Verification)>> {
+        let options = json!({
+            "encoding": "json", "commitment": "confirmed", "maxSupportedTransactionVersion": VERSION_MAX,
+        });
+        let question = |(tx, slot): &(TxId, u64)| {
+            [("getTransaction", json!([tx.as_str(), options])), get_block(*slot, Detail::Header)]
+        };
+        let questions: Vec<_> = txs.iter().map(question).collect();
+        let told = self.told(&questions, quorum, |endpoint, i, answers| {
+            let mut answers = answers.into_iter();
+            let Some(raw) = value(answers.next().into_iter().collect())? else { return Ok(None) };
+            let read: RpcTx<'_> = parse(endpoint, &raw)?;
+            let executed = Executed::of_transaction(&read).map_err(|what| blame(endpoint, &what))?;
+            if executed.tx != txs[i].0 {
+                return Err(blame(endpoint, "another transaction than was asked for"));
+            }
+            let Some(block) = answers.next() else { return Ok(None) };
+            let block = self.read_block(endpoint, block, txs[i].1, Detail::Header)?;
+            Ok(block.filter(|_| read.slot == txs[i].1).map(|block| (executed, block.link)))
+        });
+        told.await.into_iter().map(|told| told.map(|((tx, link), word)| (tx, link, word))).collect()
+    }
+
+    /// The answers to questions of two calls each, asked together: for each the one that `quorum` endpoints gave.
+    async fn told<T: PartialEq>(
+        &self,
+        questions: &[[Call; 2]],
+        quorum: usize,
+        read: impl Fn(&Endpoint, usize, Answers) -> Result<Option<T>, CallError>,
+    ) -> Vec<Option<(T, Verification)>> {
+        let mut votes: Vec<Vec<(T, u32)>> = questions.iter().map(|_| Vec::new()).collect();
+        let mut asked = 0;
+        let enough = u32::try_from(quorum).unwrap_or(u32::MAX);
+        for index in 0..self.len() {
+            let is_open = |votes: &Vec<(T, u32)>| votes.iter().all(|(_, count)| *count < enough);
+            let open: Vec<_> = (0..questions.len()).filter(|i| is_open(&votes[*i])).collect();
+            if open.is_empty() {
+                break;
+            }
+            if !self.is_usable(index).await {
+                continue;
+            }
+            let calls: Vec<_> = open.iter().flat_map(|i| questions[*i].clone()).collect();
+            let Ok(answers) = self.at(index).batches(&calls).await else { continue };
+            asked += 1;
+            let mut answers = answers.into_iter();
+            for i in open {
+                let mine = answers.by_ref().take(2).collect();
+                let Ok(Some(said)) = read(self.at(index), i, mine) else { continue };
+                match votes[i].iter_mut().find(|(other, _)| *other == said) {
+                    Some((_, count)) => *count += 1,
+                    None => votes[i].push((said, 1)),
+                }
+            }
+        }
+        let word = |agreed| if quorum < 2 { Verification::Endpoint } else { Verification::Quorum { agreed, asked } };
+        let elect = |votes: Vec<(T, u32)>| {
+            let best = votes.into_iter().filter(|(_, count)| *count >= enough).max_by_key(|(_, count)| *count);
+            best.map(|(said, agreed)| (said, word(agreed)))
+        };
+        votes.into_iter().map(elect).collect()
+    }
+
+    fn read_block(
+        &self,
+        endpoint: &Endpoint,
+        answer: Result<Box<RawValue>, CallError>,
+        slot: u64,
+        detail: Detail,
+    ) -> Result<Option<Fetched>, CallError> {
+        let raw = match answer {
+            Err(CallError::Node { code, .. }) if NOT_HERE.contains(&code) => return Ok(None),
+            Ok(raw) if raw.get() == "null" => return Ok(None),
+            answer => answer?,
+        };
+        let block: RpcBlock<'_> = parse(endpoint, &raw)?;
+        let (Ok(hash), Ok(parent)) = (block.blockhash.parse(), block.previous_blockhash.parse()) else {
+            return Err(blame(endpoint, "a block hash that is none"));
+        };
+        let height = block.block_height.ok_or_else(|| blame(endpoint, "a block without its height"))?;
+        let time = block.block_time.unwrap_or(0);
+        if block.parent_slot >= slot.max(1) || height > slot || slot > NUMBER_MAX || time > NUMBER_MAX / 1000 {
+            return Err(blame(endpoint, "a block out of its place"));
+        }
+        let hits = match (detail, block.transactions) {
+            (Detail::Header, _) => None,
+            (Detail::Whole, None) => return Err(blame(endpoint, "a block without its transactions")),
+            (Detail::Whole, Some(txs)) => {
+                let wants = self.mailbox.interests();
+                let hits = txs.iter().filter(|tx| facts::concerns(&wants.interests, tx)).map(Executed::of_block);
+                Some(hits.collect::<Result<_, _>>().map_err(|what| blame(endpoint, &what))?)
+            }
+        };
+        let link = Link { height, slot, hash, parent, time };
+        Ok(Some(Fetched { link, parent_slot: block.parent_slot, hits }))
+    }
+
+    /// Whether an endpoint's block at that slot is this one.
+    async fn has(&self, index: usize, links: &[Link]) -> Vec<bool> {
+        if !self.is_usable(index).await {
+            return Vec::new();
+        }
+        let calls: Vec<_> = links.iter().map(|link| get_block(link.slot, Detail::Header)).collect();
+        let Ok(answers) = self.at(index).batches(&calls).await else { return Vec::new() };
+        let same = |(answer, link): (_, &Link)| {
+            let block = self.read_block(self.at(index), answer, link.slot, Detail::Header);
+            block.is_ok_and(|block| block.is_some_and(|block| block.link.hash == link.hash))
+        };
+        answers.into_iter().zip(links).map(same).collect()
+    }
+}
+
+impl Chain for Node {
+    type Hash = Hash;
+    type Block = Fetched;
+
+    fn link(block: &Fetched) -> Link {
+        block.link
+    }
+
+    async fn parent(&self, of: &Fetched) -> Answer<Fetched> {
+        let parent = self.block(0, of.parent_slot, Detail::Header).await;
+        match parent {
+            Answer::Found(_, block) if block.link.hash != of.link.parent => Answer::Absent,
+            parent => parent,
+        }
+    }
+
+    async fn range(&self, start: usize, from: At, count: u64) -> Answer<Vec<Fetched>> {
+        let calls = [get_blocks(from.slot)];
+        let listed = self.first(start, &calls, |endpoint, answers| {
+            let Some(raw) = value(answers)? else { return Ok(None) };
+            endpoint.read::<Vec<u64>>(&raw).map(Some)
+        });
+        match listed.await {
+            Answer::Found(index, slots) if !slots.is_empty() => {
+                let count = usize::try_from(count).unwrap_or(usize::MAX);
+                let slots: Vec<_> = slots.into_iter().take(count).map(|slot| (slot, Detail::Header)).collect();
+                self.blocks(index, &slots).await
+            }
+            Answer::Found(..) | Answer::Absent => Answer::Absent,
+            Answer::Failed(error) => Answer::Failed(error),
+        }
+    }
+
+    async fn agreeing(&self, beside: usize, link: &Link) -> usize {
+        let mut agreeing = 0;
+        for index in (0..self.len()).filter(|index| *index != beside) {
+            agreeing += self.has(index, &[*link]).await.into_iter().filter(|has| *has).count();
+        }
+        agreeing
+    }
+
+    async fn agreed_prefix(&self, supplier: Option<usize>, blocks: &[Fetched], quorum: usize) -> usize {
+        let links: Vec<_> = blocks.iter().map(|block| block.link).collect();
+        let mut prefixes = Vec::new();
+        for index in 0..self.len() {
+            prefixes.push(match supplier == Some(index) {
+                true => blocks.len(),
+                false => self.has(index, &links).await.into_iter().take_while(|has| *has).count(),
+            });
+        }
+        prefixes.sort_unstable_by_key(|length| Reverse(*length));
+        prefixes.get(quorum.saturating_sub(1)).copied().unwrap_or(0)
+    }
+}
+
+fn get_block(slot: u64, detail: Detail) -> Call {
+    let details = if detail == Detail::Whole { "accounts" } else { "none" };
+    let options = json!({
+        "encoding": "json", "transactionDetails": details, "rewards": false,
+        "commitment": "confirmed", "maxSupportedTransactionVersion": VERSION_MAX,
+    });
+    ("getBlock", json!([slot, options]))
+}
+
+fn get_blocks(from: u64) -> Call {
+    ("getBlocks", json!([from, from + SLOTS_AT_ONCE - 1, {"commitment": "confirmed"}]))
+}
+
+/// Reads an answer whose texts are borrowed from it; one that can't be read is the endpoint's failure.
+pub(super) fn parse<'a, T: Deserialize<'a>>(endpoint: &Endpoint, raw: &'a RawValue) -> Result<T, CallError> {
+    serde_json::from_str(raw.get()).map_err(|error| blame(endpoint, &format!("an answer that can't be read: {error}")))
+}
+
+fn read_view(endpoint: &Endpoint, answers: Answers, listed: bool, txs: &[TxId]) -> Result<View, CallError> {
+    let mut answers = answers.into_iter();
+    let mut next = || answers.next().unwrap_or_else(|| Err(CallError::Endpoint("an answer is missing".into())));
+    let (confirmed, finalized) = (endpoint.read(&next()?)?, endpoint.read(&next()?)?);
+    let above: Vec<u64> = if listed { endpoint.read(&next()?)? } else { Vec::new() };
+    if confirmed > NUMBER_MAX || finalized > NUMBER_MAX || !above.is_sorted_by(|a, b| a < b) {
+        return Err(blame(endpoint, "slots beyond all numbers, or out of order"));
+    }
+    let chunks = txs.chunks(STATUSES_AT_ONCE).map(|_| next()).collect::<Result<Vec<_>, _>>()?;
+    Ok(View { confirmed, finalized, above, statuses: Statuses::read(endpoint, txs, &chunks)? })
+}
+
+/// What a quorum of views has in common; the slots are those of the first.
+fn merge(views: Vec<(usize, View)>, quorum: usize) -> Option<(usize, View)> {
+    let nth = |of: fn(&View) -> u64| {
+        let mut all: Vec<_> = views.iter().map(|(_, view)| of(view)).collect();
+        all.sort_unstable_by_key(|slot| Reverse(*slot));
+        all.get(quorum - 1).copied()
+    };
+    let (finalized, covers) = (nth(|view| view.finalized)?, nth(|view| view.statuses.covers)?);
+    let mut views = views.into_iter();
+    let (index, mut first) = views.next()?;
+    first.finalized = finalized;
+    for (_, view) in views {
+        first.statuses.add(view.statuses);
+    }
+    first.statuses.covers = covers;
+    Some((index, first))
+}
+
+/// Options for `json!` in other modules: the commitment of all that is read.
+pub(super) fn confirmed() -> Value {
+    json!({"commitment": "confirmed"})
+}
+
+/// By transaction.
+pub(super) type ByTx<T> = HashMap<TxId, T>;
