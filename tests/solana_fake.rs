@@ -18,6 +18,8 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// How long nothing has to come for it to be nothing.
 const QUIET: Duration = Duration::from_millis(100);
 
@@ -223,6 +225,18 @@ async fn a_payment_in_sol_is_told_alike_everywhere() {
     assert!(call(&node, "getTransaction", json!([signature])).await["version"].is_null(), "as clients of old expect");
     let balance = call(&node, "getAccountInfo", json!([shop])).await;
     assert_eq!((&balance["value"]["lamports"], &balance["context"]["slot"]), (&json!(100), &json!(12)));
+}
+
+#[test]
+fn associated_accounts_are_where_the_program_derives_them() {
+    let mint =
+        |address: &str, program: &str| Mint { address: address.into(), program: program.into(), ..Mint::token("") };
+    let usdc = mint("EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v", TOKEN);
+    let owner = "9WzDXwBbmkg8ZTbNMqUxvQRAyrZzDsGYdLVL9zYtAWWM";
+    // With a bump of 254, and one of 255.
+    assert_eq!(ata(owner, &usdc), "FGETo8T8wMcN2wCjav8VK6eh3dLk63evNDPxzLSJra8B");
+    let pyusd = mint("2b1kV6DkPAnxd5ixfnxCpjxmKwqjjaYmCZfHsFu24GXo", TOKEN_2022);
+    assert_eq!(ata(owner, &pyusd), "897krAvWH3RbymaCYE3o9emopUwocieHuKTUk9nySpq6");
 }
 
 #[tokio::test]
@@ -595,31 +609,40 @@ async fn calls_are_counted() {
     assert_eq!((calls["getBlock"], calls["getSlot"]), (4, 1), "also those that failed");
     assert_eq!(node.blocks_asked().into_iter().collect::<Vec<_>>(), [("accounts".into(), 2), ("full".into(), 2)]);
     assert_eq!(node.signatures_asked(), [2, 2]);
+    let (waited, _) = tokio::join!(node.called("getSlot", 2), async {
+        for _ in 0..2 {
+            post(&node, &json!({ "jsonrpc": "2.0", "id": 1, "method": "getSlot" })).await;
+        }
+    });
+    assert_eq!(waited, 3, "in all");
 }
 
 type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// A connection that asked for slots, and what was answered.
-async fn subscribe(node: &Agave) -> (Stream, Value) {
+/// A connection that asked for slots.
+async fn subscribe(node: &Agave) -> Stream {
     let (mut stream, _) = connect_async(node.ws()).await.expect("connects");
     let request = json!({ "jsonrpc": "2.0", "id": 1, "method": "slotSubscribe" });
     stream.send(Message::text(request.to_string())).await.expect("sends");
-    let answer = next(&mut stream).await.unwrap_or_default();
-    (stream, answer)
+    stream
 }
 
-/// What is said next, unless it is nothing.
-async fn next(stream: &mut Stream) -> Option<Value> {
-    let message = tokio::time::timeout(QUIET, stream.next()).await.ok()??.ok()?;
-    Some(serde_json::from_str(message.to_text().expect("text")).expect("JSON"))
+async fn next(stream: &mut Stream) -> Value {
+    let message = tokio::time::timeout(PATIENCE, stream.next()).await.expect("in time").expect("open").expect("sound");
+    serde_json::from_str(message.to_text().expect("text")).expect("JSON")
 }
 
-/// The slots that are told until there is quiet.
-async fn told(stream: &mut Stream) -> Vec<u64> {
+async fn is_quiet(stream: &mut Stream) -> bool {
+    tokio::time::timeout(QUIET, stream.next()).await.is_err()
+}
+
+/// So many slots are told, and no more.
+async fn told(stream: &mut Stream, n: usize) -> Vec<u64> {
     let mut slots = Vec::new();
-    while let Some(note) = next(stream).await {
-        slots.push(note["params"]["result"]["slot"].as_u64().expect("a slot"));
+    for _ in 0..n {
+        slots.push(next(stream).await["params"]["result"]["slot"].as_u64().expect("a slot"));
     }
+    assert!(is_quiet(stream).await, "after {slots:?}");
     slots
 }
 
@@ -627,57 +650,59 @@ async fn told(stream: &mut Stream) -> Vec<u64> {
 async fn slots_are_notified() {
     let node = Agave::start().await;
     node.produce(40);
-    let (mut stream, ack) = subscribe(&node).await;
-    assert_eq!(ack, json!({ "jsonrpc": "2.0", "id": 1, "result": 0 }));
+    let mut stream = subscribe(&node).await;
+    assert_eq!(next(&mut stream).await, json!({ "jsonrpc": "2.0", "id": 1, "result": 0 }));
     node.skip(1);
     node.produce(1);
-    let note = next(&mut stream).await.expect("a note");
     let result = json!({ "parent": 40, "root": 11, "slot": 42 });
     let params = json!({ "result": result, "subscription": 0 });
-    assert_eq!(note, json!({ "jsonrpc": "2.0", "method": "slotNotification", "params": params }));
+    let note = json!({ "jsonrpc": "2.0", "method": "slotNotification", "params": params });
+    assert_eq!(next(&mut stream).await, note);
     node.produce(2);
-    assert_eq!(told(&mut stream).await, [43, 44]);
+    assert_eq!(told(&mut stream, 2).await, [43, 44]);
     node.lag(1);
     node.produce(2);
-    assert_eq!(told(&mut stream).await, [44, 45]);
+    assert_eq!(told(&mut stream, 2).await, [44, 45]);
     node.lag(0);
     node.stall();
     node.produce(2);
-    assert_eq!(told(&mut stream).await, [0; 0]);
+    assert!(is_quiet(&mut stream).await);
     node.resume();
     node.produce(1);
-    assert_eq!(told(&mut stream).await, [49]);
+    assert_eq!(told(&mut stream, 1).await, [49]);
 }
 
 #[tokio::test]
 async fn sockets_misbehave() {
     let node = Agave::start().await;
-    let (mut stream, _) = subscribe(&node).await;
+    let mut stream = subscribe(&node).await;
+    next(&mut stream).await;
     node.socket(Socket::Twice);
     node.produce(2);
-    assert_eq!(told(&mut stream).await, [1, 1, 2, 2]);
+    assert_eq!(told(&mut stream, 4).await, [1, 1, 2, 2]);
     node.socket(Socket::Swapped);
     node.produce(4);
-    assert_eq!(told(&mut stream).await, [4, 3, 6, 5]);
+    assert_eq!(told(&mut stream, 4).await, [4, 3, 6, 5]);
     node.socket(Socket::Off(-2));
     node.produce(1);
-    assert_eq!(told(&mut stream).await, [5]);
+    assert_eq!(told(&mut stream, 1).await, [5]);
     node.socket(Socket::Silent);
     node.produce(1);
-    assert_eq!(told(&mut stream).await, [0; 0]);
-    let (_quiet, ack) = subscribe(&node).await;
-    assert_eq!(ack, Value::Null, "it is taken and nothing is said");
+    assert!(is_quiet(&mut stream).await);
+    let mut another = subscribe(&node).await;
+    assert!(is_quiet(&mut another).await, "it is taken and nothing is said");
     node.socket(Socket::Full);
-    let (_full, refusal) = subscribe(&node).await;
-    assert_eq!(refusal["error"]["code"], -32603);
+    let mut refused = subscribe(&node).await;
+    assert_eq!(next(&mut refused).await["error"]["code"], -32603);
     node.socket(Socket::Honest);
     node.produce(1);
-    assert_eq!(told(&mut stream).await, [9]);
+    assert_eq!(told(&mut stream, 1).await, [9]);
     assert_eq!(node.connections(), 3);
     node.cut_sockets();
-    let ended = tokio::time::timeout(QUIET, stream.next()).await.expect("soon");
+    let ended = tokio::time::timeout(PATIENCE, stream.next()).await.expect("in time");
     assert!(ended.is_none_or(|message| message.is_err()), "it died");
-    assert!(subscribe(&node).await.1["result"].is_u64(), "and another may be made");
+    let mut stream = subscribe(&node).await;
+    assert!(next(&mut stream).await["result"].is_u64(), "and another may be made");
     node.socket(Socket::Shut);
     assert!(connect_async(node.ws()).await.is_err());
 }

@@ -86,19 +86,8 @@ impl View<'_> {
             "getTransaction" => self.transaction(params),
             "getSignaturesForAddress" => self.signatures_for(params),
             "getTokenAccountsByOwner" => self.tokens_of(params),
-            "getAccountInfo" => {
-                let slot = self.slot(&params[1])?;
-                let account = account(&self.chain.ledger_at(slot), key(&params[0])?, &params[1]);
-                Ok(with_context(slot, &account))
-            }
-            "getMultipleAccounts" => {
-                let slot = self.slot(&params[1])?;
-                let ledger = self.chain.ledger_at(slot);
-                let keys = params[0].as_array().into_iter().flatten();
-                let accounts: Vec<_> =
-                    keys.map(|each| Ok(account(&ledger, key(each)?, &params[1]))).collect::<Result<_, Refusal>>()?;
-                Ok(with_context(slot, &json!(accounts)))
-            }
+            "getAccountInfo" => self.account(params),
+            "getMultipleAccounts" => self.accounts(params),
             "getHealth" => Ok(json!("ok")),
             "getVersion" => Ok(json!({ "feature-set": 4_033_350_765_u64, "solana-core": "4.2.2" })),
             // Not migrated to Alpenglow.
@@ -266,18 +255,18 @@ impl View<'_> {
             Ok(Some(place.ok_or_else(unknown)?))
         };
         let (before, until) = (bound("before")?, bound("until")?);
-        let mut found = Vec::new();
-        for block in self.chain.range(self.faults.first..=highest.max(self.faults.first)).rev() {
-            for (n, placed) in block.transactions.iter().enumerate().rev() {
-                let at = (block.slot, n);
-                let between = before.is_none_or(|before| at < before) && until.is_none_or(|until| at > until);
-                if between && block.slot <= highest && placed.touches(address) {
-                    found.push(self.listed(block, n, placed));
-                }
-            }
-        }
-        found.truncate(usize::try_from(limit).expect("at most 1000"));
-        Ok(json!(found))
+        let blocks = self.chain.range(self.faults.first..=highest.max(self.faults.first)).rev();
+        let all = blocks.flat_map(|block| {
+            let txs = block.transactions.iter().enumerate().rev();
+            txs.map(move |(n, placed)| (block, n, placed))
+        });
+        let found = all.filter(|(block, n, placed)| {
+            let at = (block.slot, *n);
+            let between = before.is_none_or(|before| at < before) && until.is_none_or(|until| at > until);
+            between && block.slot <= highest && placed.touches(address)
+        });
+        let limit = usize::try_from(limit).expect("at most 1000");
+        Ok(found.take(limit).map(|(block, n, placed)| self.listed(block, n, placed)).collect())
     }
 
     fn listed(&self, block: &Block, index: usize, placed: &Placed) -> Value {
@@ -304,6 +293,23 @@ impl View<'_> {
         let accounts: Vec<_> =
             held.map(|(key, _)| json!({ "pubkey": key, "account": account(&ledger, key, config) })).collect();
         Ok(with_context(slot, &json!(accounts)))
+    }
+
+    fn account(&self, params: &Value) -> Answer {
+        let slot = self.slot(&params[1])?;
+        let account = account(&self.chain.ledger_at(slot), key(&params[0])?, &params[1]);
+        Ok(with_context(slot, &account))
+    }
+
+    fn accounts(&self, params: &Value) -> Answer {
+        let slot = self.slot(&params[1])?;
+        let ledger = self.chain.ledger_at(slot);
+        let keys = params[0].as_array().ok_or_else(|| Refusal::invalid("Invalid params: invalid type"))?;
+        if keys.len() > 100 {
+            return Err(Refusal::invalid("Too many inputs provided; max 100"));
+        }
+        let accounts = keys.iter().map(|each| Ok(account(&ledger, key(each)?, &params[1])));
+        Ok(with_context(slot, &accounts.collect::<Result<_, Refusal>>()?))
     }
 
     fn find(&self, signature: &str) -> Option<(u64, &Placed)> {

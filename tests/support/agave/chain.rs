@@ -7,7 +7,7 @@ use std::sync::Arc;
 use h402_watch::clock::{Clock as _, SystemClock};
 use tokio::sync::broadcast;
 
-use super::account::{Account, Holding, Mint, base58, durable, sha256};
+use super::account::{Account, Holding, Mint, RENT, base58, durable, sha256};
 use super::tx::{Placed, Tx};
 
 /// Blocks that a socket may be behind with: more than a test makes at once.
@@ -33,6 +33,11 @@ impl Ledger {
             };
         }
         self.accounts.extend(placed.nonce.clone());
+    }
+
+    fn put(&mut self, key: &str, account: &Account) {
+        self.accounts.insert(key.into(), account.clone());
+        self.lamports.entry(key.into()).or_insert(RENT);
     }
 }
 
@@ -196,7 +201,7 @@ impl Chain {
 
     /// Puts an account into the newest block.
     pub fn put(&mut self, key: &str, account: Account) {
-        self.ledger.accounts.insert(key.into(), account.clone());
+        self.ledger.put(key, &account);
         let (_, block) = self.blocks.iter_mut().next_back().expect("a genesis");
         Arc::make_mut(block).accounts.push((key.into(), account));
     }
@@ -244,7 +249,7 @@ impl Chain {
         let mut ledger = Ledger::default();
         for block in self.range(0..=slot) {
             block.transactions.iter().for_each(|placed| ledger.apply(placed));
-            ledger.accounts.extend(block.accounts.iter().cloned());
+            block.accounts.iter().for_each(|(key, account)| ledger.put(key, account));
         }
         ledger
     }

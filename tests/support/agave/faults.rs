@@ -105,7 +105,7 @@ impl Faults {
     /// The chain as this node sees it when it answers a method.
     pub(super) fn view<'a>(&'a self, chain: &'a Chain, method: &str) -> View<'a> {
         let chain = self.elsewhere.get(method).or_else(|| self.elsewhere.get("")).unwrap_or(chain);
-        let processed = chain.below(chain.tip().saturating_sub(self.lag(method))).slot;
+        let processed = self.reached(chain, Level::Processed, chain.tip().saturating_sub(self.lag(method)));
         let confirmed = self.reached(chain, Level::Confirmed, processed.saturating_sub(self.behind.confirmed));
         let finalized = self.reached(chain, Level::Finalized, processed.saturating_sub(self.behind.finalized));
         View { chain, faults: self, processed, confirmed, finalized: finalized.min(confirmed) }
@@ -160,7 +160,7 @@ impl Agave {
 
     /// How many slots confirmed and finalized are behind: 1 and 31 at first.
     pub fn levels(&self, confirmed: u64, finalized: u64) {
-        self.faults().behind = super::faults::Behind { confirmed, finalized };
+        self.faults().behind = Behind { confirmed, finalized };
     }
 
     /// A level does not rise any more.

@@ -14,6 +14,7 @@ mod ws;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -31,6 +32,9 @@ use answers::Refusal;
 use chain::Chain;
 use faults::{Fail, Faults, Level};
 use tx::Tx;
+
+/// The longest that a test waits for a call.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a node is made of. Faults are locked before the chain.
 struct Shared {
@@ -244,6 +248,18 @@ impl Agave {
     /// Calls so far, by method.
     pub fn calls(&self) -> BTreeMap<String, u64> {
         self.shared.calls().by_method.clone()
+    }
+
+    /// Waits until a method is called so many times more; how often it was in all.
+    pub async fn called(&self, method: &str, more: u64) -> u64 {
+        let count = || self.calls().get(method).copied().unwrap_or_default();
+        let wanted = count() + more;
+        let started = tokio::time::Instant::now();
+        while count() < wanted {
+            assert!(started.elapsed() < PATIENCE, "waiting for {wanted} {method}, at {}", count());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        count()
     }
 
     /// Signatures in each `getSignatureStatuses` so far.
