@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each user needs another part")]
 
+pub mod agave;
 pub mod anvil;
 pub mod bitcoind;
 pub mod client;
