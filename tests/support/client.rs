@@ -105,6 +105,20 @@ impl Client {
         self.inner.create_watch(request).await.map(tonic::Response::into_inner)
     }
 
+    /// Makes many, in one stream; their ids.
+    pub async fn create_all(&mut self, specs: Vec<v1::WatchSpec>) -> Vec<String> {
+        let requests: Vec<_> = specs.into_iter().map(|spec| v1::CreateWatchRequest { watch: Some(spec) }).collect();
+        let (count, requests) = (requests.len(), futures_util::stream::iter(requests));
+        let mut answers = self.inner.create_watches(requests).await.expect("streams").into_inner();
+        let mut made = Vec::with_capacity(count);
+        while let Some(answer) = answers.message().await.expect("goes on") {
+            let Some(v1::create_watches_response::Result::Ok(ok)) = answer.result else { panic!("{answer:?}") };
+            made.push(ok.watch.expect("a watch").id);
+        }
+        assert_eq!(made.len(), count);
+        made
+    }
+
     pub async fn get(&mut self, id: &str) -> v1::Watch {
         let request = v1::GetWatchRequest { watch_id: id.into() };
         self.inner.get_watch(request).await.expect("is there").into_inner().watch.expect("a watch")

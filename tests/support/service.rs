@@ -86,6 +86,19 @@ impl Setup {
         Self { id: REGTEST.into(), horizon_blocks: 128, ..Self::default() }
     }
 
+    /// Solana nodes, the preferred one first: HTTP and WebSocket URLs.
+    pub fn solana(network: &str, nodes: &[(String, Option<String>)]) -> Self {
+        let endpoints = nodes.iter().zip(1..).map(|((http, ws), n)| (format!("node-{n}"), http.clone(), ws.clone()));
+        // Finality lags behind by some thirty blocks.
+        Self {
+            id: network.into(),
+            endpoints: endpoints.collect(),
+            horizon_blocks: 256,
+            poll_interval_ms: 50,
+            ..Self::default()
+        }
+    }
+
     fn toml(&self, store: &Path) -> String {
         let sections = format!(
             "[grpc]\nlisten = \"127.0.0.1:0\"\n{grpc}\n[http]\nlisten = \"127.0.0.1:0\"\n\

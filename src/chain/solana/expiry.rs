@@ -5,6 +5,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use h402_watch_engine::id::{BlockRef, TxId};
 use h402_watch_engine::input::Observation;
 use h402_watch_engine::request::Expiry;
@@ -139,7 +141,7 @@ impl Follower {
         let mut used = Vec::new();
         for chunk in nonces.chunks(ACCOUNTS_AT_ONCE) {
             let accounts: Vec<_> = chunk.iter().filter_map(|(_, expiry)| account_of(expiry)).collect();
-            let params = json!([accounts, {"encoding": "base58", "commitment": "finalized"}]);
+            let params = json!([accounts, {"encoding": "base64", "commitment": "finalized"}]);
             let read = |endpoint: &Endpoint, answers| {
                 let Some(raw) = value(answers)? else { return Ok(None) };
                 let under: Under<Vec<Option<RpcAccount>>> = endpoint.read(&raw)?;
@@ -173,7 +175,7 @@ fn nonce_in(account: &RpcAccount) -> Option<String> {
     if account.owner != Pubkey::default().to_string() {
         return None;
     }
-    let data = bs58::decode(&account.data.0).into_vec().ok()?;
+    let data = BASE64_STANDARD.decode(&account.data.0).ok()?;
     let value: [u8; 32] = data.get(NONCE_AT)?.try_into().ok()?;
     Some(Hash::new_from_array(value).to_string())
 }

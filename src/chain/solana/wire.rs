@@ -188,7 +188,7 @@ pub struct Signed {
     pub block_time: Option<u64>,
 }
 
-/// An account, its data in base58.
+/// An account, its data in base64.
 #[derive(Debug, Deserialize)]
 pub struct RpcAccount {
     pub owner: String,

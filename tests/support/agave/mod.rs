@@ -152,6 +152,11 @@ impl Agave {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// The CAIP-2 name of its cluster.
+    pub fn network(&self) -> String {
+        format!("solana:{}", &self.chain().below(0).hash[..32])
+    }
+
     pub fn ws(&self) -> String {
         format!("ws://127.0.0.1:{}", self.ws_port)
     }
