@@ -103,6 +103,9 @@ async fn slots_heights_and_levels_follow_the_chain() {
     node.hold(Level::Confirmed);
     node.produce(60);
     assert_eq!(slots(&node).await, [109, 48, 48], "finalized is confirmed too");
+    node.hold(Level::Processed);
+    node.produce(1);
+    assert_eq!(slots(&node).await, [109, 48, 48]);
     let refused = answer(&node, "getSlot", json!([{ "minContextSlot": 100 }])).await;
     assert_eq!(refused["error"]["code"], -32016);
     assert_eq!(refused["error"]["data"]["contextSlot"], 48);
@@ -137,7 +140,10 @@ async fn small_answers() {
     let answers = read(post(&node, &batch).await).await;
     assert_eq!(answers[0]["id"], 1);
     assert_eq!(answers[1]["result"], 40);
-    assert_eq!(read(post(&node, &json!("nonsense")).await).await["error"]["code"], -32601);
+    for nonsense in [json!([]), json!("nonsense")] {
+        assert_eq!(read(post(&node, &nonsense).await).await["error"]["code"], -32600);
+    }
+    assert_eq!(post(&node, &json!(vec!["much"; 10_000])).await.status(), 413);
 }
 
 #[tokio::test]
@@ -514,6 +520,9 @@ async fn a_node_lags_and_stalls() {
     assert_eq!(slots(&node).await, [9, 8, 0]);
     assert_eq!(status(&node, &signature).await["slot"], 11);
     node.recover();
+    node.lag_every_second(5);
+    assert_eq!(slots(&node).await, [6, 10, 0]);
+    node.recover();
     node.stall();
     node.produce(5);
     assert_eq!(slots(&node).await, [11, 10, 0]);
@@ -703,6 +712,9 @@ async fn sockets_misbehave() {
     assert!(ended.is_none_or(|message| message.is_err()), "it died");
     let mut stream = subscribe(&node).await;
     assert!(next(&mut stream).await["result"].is_u64(), "and another may be made");
+    stream.send(Message::text("x".repeat(4097))).await.expect("sends");
+    let ended = tokio::time::timeout(PATIENCE, stream.next()).await.expect("in time");
+    assert!(ended.is_none_or(|message| message.is_err()), "who asks for too much is dropped");
     node.socket(Socket::Shut);
     assert!(connect_async(node.ws()).await.is_err());
 }
