@@ -26,6 +26,8 @@ const TIME_LIMIT: Duration = Duration::from_secs(15);
 const BODY_MAX: usize = 128 * 1024 * 1024;
 /// Calls that are sent in one request.
 pub const BATCH_MAX: usize = 100;
+/// The largest parameters of a request: Agave refuses bodies of more than 50 KiB (`MAX_REQUEST_BODY_SIZE`).
+const PARAMS_MAX: usize = 40 * 1024;
 
 /// Why a call gave nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -147,8 +149,11 @@ impl Endpoint {
     /// Any number of calls, in as many requests as it takes; their answers in the same order.
     pub async fn batches(&self, calls: &[Call]) -> Result<Vec<Result<Box<RawValue>, CallError>>, CallError> {
         let mut answers = Vec::with_capacity(calls.len());
-        for batch in calls.chunks(BATCH_MAX) {
+        let mut rest = calls;
+        while !rest.is_empty() {
+            let (batch, later) = rest.split_at(one_request(rest));
             answers.extend(self.batch(batch).await?);
+            rest = later;
         }
         Ok(answers)
     }
@@ -282,6 +287,16 @@ impl Endpoint {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How many of these calls fit into one request; at least one.
+fn one_request(calls: &[Call]) -> usize {
+    let mut bytes = 0;
+    let fits = |(_, params): &&Call| {
+        bytes += params.to_string().len();
+        bytes <= PARAMS_MAX
+    };
+    calls.iter().take(BATCH_MAX).take_while(fits).count().max(1).min(calls.len())
 }
 
 /// alloy's HTTP transport reads bodies without a bound, and its errors repeat the URL, which may hold a secret.

@@ -2,14 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::account::{account_json, holding_json};
+use super::CACHE;
+use super::account::{RENT, SYSTEM, account_json, holding_json};
 use super::chain::{Block, Chain, Ledger};
 use super::encode::{self, Detail};
 use super::faults::{Faults, Level};
 use super::tx::Placed;
-
-/// How long a node remembers statuses without its history, in slots.
-pub const CACHE: u64 = 300;
 
 /// A JSON-RPC error.
 #[derive(Clone, Debug)]
@@ -371,11 +369,11 @@ fn account(ledger: &Ledger, key: &str, config: &Value) -> Value {
     let encoding = config["encoding"].as_str().unwrap_or("base64");
     let lamports = ledger.lamports.get(key).copied();
     if let Some(holding) = ledger.holdings.get(key) {
-        return holding_json(holding, lamports.unwrap_or(super::account::RENT), encoding);
+        return holding_json(holding, lamports.unwrap_or(RENT), encoding);
     }
     match (ledger.accounts.get(key), lamports) {
-        (Some(account), lamports) => account.json(lamports.unwrap_or(super::account::RENT), encoding),
-        (None, Some(lamports)) if lamports > 0 => account_json(super::account::SYSTEM, lamports, &[], None, encoding),
+        (Some(account), lamports) => account.json(lamports.unwrap_or(RENT), encoding),
+        (None, Some(lamports)) if lamports > 0 => account_json(SYSTEM, lamports, &[], None, encoding),
         _ => Value::Null,
     }
 }

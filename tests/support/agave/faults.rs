@@ -48,7 +48,7 @@ impl Fail {
     }
 }
 
-/// How a node's WebSocket behaves.
+/// How a node's WebSocket behaves, from what it says next on.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Socket {
     #[default]
@@ -74,6 +74,9 @@ type Rule = Box<dyn Fn(&Value, &mut Value) + Send>;
 pub(super) struct Faults {
     /// By method, and "" for all.
     pub lags: BTreeMap<String, u64>,
+    /// Of every second call.
+    pub balanced: u64,
+    pub answered: u64,
     pub elsewhere: BTreeMap<String, Chain>,
     pub failing: Vec<(Option<String>, Fail, Option<u32>)>,
     pub withheld: BTreeMap<u64, Option<i64>>,
@@ -105,7 +108,8 @@ impl Faults {
     /// The chain as this node sees it when it answers a method.
     pub(super) fn view<'a>(&'a self, chain: &'a Chain, method: &str) -> View<'a> {
         let chain = self.elsewhere.get(method).or_else(|| self.elsewhere.get("")).unwrap_or(chain);
-        let processed = self.reached(chain, Level::Processed, chain.tip().saturating_sub(self.lag(method)));
+        let lag = self.lag(method) + if self.answered.is_multiple_of(2) { 0 } else { self.balanced };
+        let processed = self.reached(chain, Level::Processed, chain.tip().saturating_sub(lag));
         let confirmed = self.reached(chain, Level::Confirmed, processed.saturating_sub(self.behind.confirmed));
         let finalized = self.reached(chain, Level::Finalized, processed.saturating_sub(self.behind.finalized));
         View { chain, faults: self, processed, confirmed, finalized: finalized.min(confirmed) }
@@ -133,9 +137,11 @@ impl Faults {
 }
 
 impl Agave {
-    /// Everything is as it was at the start, but for what has been made of the chain.
+    /// Ends every fault. Levels stay as far behind as they were set.
     pub fn recover(&self) {
-        *self.faults() = Faults::default();
+        let mut faults = self.faults();
+        let behind = std::mem::take(&mut faults.behind);
+        *faults = Faults { behind, ..Faults::default() };
     }
 
     /// What comes instead of answers from now on.
@@ -181,6 +187,12 @@ impl Agave {
     /// The same for one method only: another node answers it.
     pub fn lag_on(&self, method: &str, slots: u64) {
         self.faults().lags.insert(method.into(), slots);
+    }
+
+    /// The next call is answered as of so many slots ago, and every second one after it: as behind a load balancer.
+    pub fn lag_every_second(&self, slots: u64) {
+        let mut faults = self.faults();
+        (faults.balanced, faults.answered) = (slots, 0);
     }
 
     /// It stays where it is.

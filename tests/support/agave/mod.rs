@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -27,11 +27,16 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use account::{Account, Mint};
-pub use answers::CACHE;
 use answers::Refusal;
 use chain::Chain;
 use faults::{Fail, Faults, Level};
 use tx::Tx;
+
+/// How long a node remembers statuses without its history, in slots.
+pub const CACHE: u64 = 300;
+
+/// The largest request, in bytes: anything above is 413.
+const REQUEST_SIZE: usize = 50 * 1024;
 
 /// The longest that a test waits for a call.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -81,6 +86,7 @@ impl Shared {
     fn answer(&self, call: &Value) -> Value {
         let method = call["method"].as_str().unwrap_or_default();
         let mut faults = self.faults();
+        faults.answered += 1;
         let failed = faults.failure(&[method], false).and_then(|fail| fail.refusal());
         let chain = self.chain();
         let answered = match failed {
@@ -140,7 +146,8 @@ impl Agave {
         let (http, sockets) = (listener().await, listener().await);
         let ports = [&http, &sockets].map(|listener| listener.local_addr().expect("its address").port());
         let (cut, cuts) = watch::channel(());
-        let router = Router::new().fallback(serve).with_state(Arc::clone(&shared));
+        let limit = DefaultBodyLimit::max(REQUEST_SIZE);
+        let router = Router::new().fallback(serve).layer(limit).with_state(Arc::clone(&shared));
         let tasks = [
             tokio::spawn(async move { axum::serve(http, router).await.expect("serves") }),
             tokio::spawn(ws::serve(sockets, Arc::clone(&shared), cuts)),
@@ -289,12 +296,17 @@ async fn listener() -> TcpListener {
 
 async fn serve(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
     shared.requests.fetch_add(1, Ordering::SeqCst);
-    let Ok(request) = serde_json::from_slice::<Value>(&body) else {
-        let error = Refusal::new(-32700, "Parse error").json();
-        return answer(json!({ "jsonrpc": "2.0", "error": error, "id": null }).to_string());
+    let request = serde_json::from_slice::<Value>(&body);
+    let batch = matches!(request, Ok(Value::Array(_)));
+    let calls = match request {
+        Ok(Value::Array(calls)) if !calls.is_empty() => calls,
+        Ok(call @ Value::Object(_)) => vec![call],
+        strange => {
+            let (code, message) = if strange.is_ok() { (-32600, "Invalid request") } else { (-32700, "Parse error") };
+            let error = Refusal::new(code, message).json();
+            return answer(json!({ "jsonrpc": "2.0", "error": error, "id": null }).to_string());
+        }
     };
-    let batch = request.is_array();
-    let calls = request.as_array().cloned().unwrap_or_else(|| vec![request]);
     for call in &calls {
         shared.count(call["method"].as_str().unwrap_or_default(), &call["params"]);
     }

@@ -13,6 +13,9 @@ use tokio_tungstenite::{WebSocketStream, accept_async};
 use super::Shared;
 use super::faults::Socket;
 
+/// The largest request, in bytes.
+const REQUEST_SIZE: usize = 4096;
+
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, cut: watch::Receiver<()>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { return };
@@ -35,6 +38,8 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>, mut cut: watch::Rece
             biased;
             _ = cut.changed() => return,
             message = stream.next() => match message {
+                // A node drops whoever asks for so much.
+                Some(Ok(Message::Text(text))) if text.len() > REQUEST_SIZE => return,
                 Some(Ok(Message::Text(text))) => subscriber.hear(&shared, &text),
                 Some(Ok(_)) => continue,
                 _ => return,
