@@ -269,6 +269,7 @@ impl Engine {
             *time = net.heads.at(block.height).map_or(*time, |header| header.time);
         }
         let concerned = net.concerned(&fact);
+        self.drop_unasked(&concerned, &mut fact);
         for &ordinal in &concerned {
             self.widen(ordinal, &fact);
         }
@@ -293,6 +294,19 @@ impl Engine {
         }
         self.queue.extend(concerned);
         self.work(now);
+    }
+
+    /// A transaction may carry a hundred marks. Those that a watch which it concerns asks for are kept, by the other watches
+    /// too: what one of them gives back is offered to the rest.
+    fn drop_unasked(&self, concerned: &BTreeSet<Ordinal>, fact: &mut TxFact) {
+        if fact.memos.is_empty() && fact.references.is_empty() {
+            return;
+        }
+        let terms = || concerned.iter().filter_map(|ordinal| Some(&self.watches.get(ordinal)?.request.terms));
+        let asked: BTreeSet<_> = terms().filter_map(|terms| terms.memo.as_ref()).collect();
+        fact.memos.retain(|memo| asked.contains(memo));
+        let asked: BTreeSet<_> = terms().flat_map(|terms| &terms.references).collect();
+        fact.references.retain(|reference| asked.contains(reference));
     }
 
     /// Notes where a candidate of a watch is now. Returns the event that this is, if it is one.
@@ -591,13 +605,10 @@ fn excludes(candidate: &Candidate, fact: &TxFact) -> bool {
     candidate.fact.spends.iter().any(|key| fact.spends.contains(key))
 }
 
-/// What of a fact a watch keeps: the transfers that reach it, and the marks that its terms ask for.
+/// What of a fact a watch keeps: the transfers that reach it.
 fn relevant(watch: &Watch, fact: &TxFact) -> TxFact {
     let mut kept = fact.clone();
-    let terms = &watch.request.terms;
     kept.transfers.retain(|transfer| watch.owns(&transfer.to));
-    kept.memos.retain(|memo| terms.memo.as_ref() == Some(memo));
-    kept.references.retain(|reference| terms.references.contains(reference));
     kept
 }
 
