@@ -6,7 +6,7 @@ use crate::changes::{Ask, EventKind};
 use crate::id::{NetworkId, Timestamp, WatchId};
 use crate::network::Network;
 use crate::receipt::{self, Evidence};
-use crate::request::{Depth, Report, Subject, WatchRequest};
+use crate::request::{Depth, Expiry, Report, Subject, WatchRequest};
 use crate::watch::{Outcome, Reason, Watch};
 use crate::{Engine, Refused, descriptor};
 
@@ -38,6 +38,7 @@ impl Engine {
         if self.watches.len() >= self.limits.watches_max {
             return Err(Refused::Full { max: self.limits.watches_max });
         }
+        let expired = self.known_expired(&request);
         let ordinal = self.next_ordinal;
         let watch = Watch {
             id: id.clone(),
@@ -55,7 +56,7 @@ impl Engine {
             archived: false,
             artefacts: 0,
             last_hash: None,
-            expired: None,
+            expired,
             window,
         };
         self.next_ordinal += 1;
@@ -193,6 +194,9 @@ fn check(request: &WatchRequest, net: &Network, now: Timestamp, lifetime_max_ms:
 fn check_subject(request: &WatchRequest, net: &Network) -> Result<(), Refused> {
     let invalid = |field, expected: String| Err(Refused::Invalid { field, expected });
     match &request.subject {
+        Subject::Transaction { expiry: Some(Expiry::Height(height)), .. } if *height > INTEGER_MAX => {
+            invalid("transaction.last_valid_height", "a block height".into())
+        }
         Subject::Authorization { .. } if request.terms.asset.is_native() => {
             invalid("terms.asset", "the token contract that the authorization is for, not native".into())
         }

@@ -110,6 +110,9 @@ impl View<'_> {
         if !payer_fits(watch, fact, transfer) || pays_itself(watch, fact, transfer) {
             return Some(Reason::PayerMismatch);
         }
+        if let Some(reason) = unbound(terms, fact) {
+            return Some(reason);
+        }
         if self.is_too_early(watch, fact) {
             return Some(Reason::TooEarly);
         }
@@ -197,6 +200,7 @@ impl View<'_> {
                 Some(Reason::WrongAsset) => (Reason::WrongAsset, 1),
                 Some(Reason::Underpaid) => (Reason::Underpaid, 2),
                 Some(Reason::PayerMismatch) => (Reason::PayerMismatch, 3),
+                // What its transaction lacks, it lacks in all of them.
                 Some(other) => (other, 4),
                 None if !is_in_time(fact, terms.deadline) => (Reason::DeadlinePassed, 5),
                 None => (Reason::Overpaid, 5),
@@ -223,21 +227,26 @@ impl View<'_> {
         blocked
     }
 
-    /// An authorization that the chain, at the required depth, is too late for can never be used any more. Whether it was
-    /// used before the watch was made is what the look-up tells.
+    /// What can never land any more fails. Whether it did before the watch was made is what the look-up tells; while a block
+    /// of the chain holds it, or what took its place, that decides. A mempool decides nothing: what a node holds on to, and
+    /// no block can take, is no payment.
     fn judge_expiry(&self, watch: &Watch) -> Option<Verdict> {
-        let Subject::Authorization { valid_before: Some(valid_before), .. } = &watch.request.subject else {
-            return None;
-        };
         if !watch.looked_up || watch.candidates.iter().any(|candidate| candidate.block().is_some()) {
             return None;
         }
-        let proof = self.first_at_or_after(*valid_before)?;
-        self.is_deep(&proof.block, watch.request.terms.depth).then(|| Verdict {
-            outcome: Outcome::Failed(Reason::Expired),
-            evidence: Evidence::BlockTime { block: proof.block.clone(), time_ms: proof.time.0 },
-            deciding: None,
-        })
+        let evidence = match &watch.request.subject {
+            Subject::Transaction { .. } => Evidence::Expired { block: watch.expired.clone()? },
+            // The chain, at the required depth, is too late for it.
+            Subject::Authorization { valid_before: Some(valid_before), .. } => {
+                let proof = self.first_at_or_after(*valid_before)?;
+                if !self.is_deep(&proof.block, watch.request.terms.depth) {
+                    return None;
+                }
+                Evidence::BlockTime { block: proof.block.clone(), time_ms: proof.time.0 }
+            }
+            _ => return None,
+        };
+        Some(Verdict { outcome: Outcome::Failed(Reason::Expired), evidence, deciding: None })
     }
 
     /// The lowest block kept that states `time` or later.
@@ -333,6 +342,15 @@ fn payer_fits(watch: &Watch, fact: &TxFact, transfer: &Transfer) -> bool {
     }
     let Some(payer) = &watch.request.terms.payer else { return true };
     transfer.from.as_ref() == Some(payer) || fact.sender.as_ref() == Some(payer)
+}
+
+/// What a transaction lacks of what binds it to the watch's order.
+fn unbound(terms: &Terms, fact: &TxFact) -> Option<Reason> {
+    if terms.memo.as_ref().is_some_and(|memo| !fact.memos.contains(memo)) {
+        return Some(Reason::MemoMismatch);
+    }
+    let names_all = terms.references.iter().all(|reference| fact.references.contains(reference));
+    (!names_all).then_some(Reason::ReferenceMissing)
 }
 
 /// What one pays oneself, change above all, is no payment.

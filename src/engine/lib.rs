@@ -26,6 +26,7 @@ pub mod changes;
 pub mod claims;
 mod create;
 pub mod descriptor;
+mod expiry;
 pub mod heads;
 pub mod id;
 pub mod input;

@@ -129,6 +129,11 @@ impl Network {
         last
     }
 
+    /// The watches that have an interest open, oldest first.
+    pub(crate) fn interested(&self, interest: &Interest) -> Vec<Ordinal> {
+        self.interests.get(interest).cloned().unwrap_or_default()
+    }
+
     /// The watches that have a transaction as a candidate, or as their subject, oldest first.
     pub(crate) fn watching_tx(&self, tx: &TxId) -> BTreeSet<Ordinal> {
         let subject = self.interests.get(&Interest::Tx(tx.clone()));

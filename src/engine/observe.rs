@@ -46,7 +46,7 @@ impl Engine {
                     self.evict(now, network, &tx);
                 }
             }
-            Observation::Expired { .. } => {}
+            Observation::Expired { tx, expiry, block } => self.note_expired(network, tx, expiry, &block),
             Observation::LookedUp { watch, facts, .. } => self.answer_look_up(now, network, &watch, facts),
             Observation::Finality { tag, block } => self.raise_mark(now, network, tag, &block),
             Observation::Synced { at } => {
@@ -178,14 +178,6 @@ impl Engine {
         self.work(now);
     }
 
-    /// Watches whose authorization the new block is too late for are judged now, and again once that block is deep.
-    fn pass_expiries(&mut self, network: &NetworkId, time: Timestamp) {
-        let Some(net) = self.networks.get_mut(network) else { return };
-        let later = net.expiries.split_off(&(time.plus_ms(1), 0));
-        let passed = std::mem::replace(&mut net.expiries, later);
-        self.queue.extend(passed.into_iter().map(|(_, ordinal)| ordinal));
-    }
-
     /// Decides the deadlines that lie before the lowest time that the next blocks may state.
     fn pass_deadlines(&mut self, now: Timestamp, network: &NetworkId, time: Timestamp) {
         let Some(net) = self.networks.get_mut(network) else { return };
@@ -277,6 +269,7 @@ impl Engine {
             *time = net.heads.at(block.height).map_or(*time, |header| header.time);
         }
         let concerned = net.concerned(&fact);
+        self.drop_unasked(&concerned, &mut fact);
         for &ordinal in &concerned {
             self.widen(ordinal, &fact);
         }
@@ -303,6 +296,19 @@ impl Engine {
         self.work(now);
     }
 
+    /// A transaction may carry a hundred marks. Those that a watch which it concerns asks for are kept, by the other watches
+    /// too: what one of them gives back is offered to the rest.
+    fn drop_unasked(&self, concerned: &BTreeSet<Ordinal>, fact: &mut TxFact) {
+        if fact.memos.is_empty() && fact.references.is_empty() {
+            return;
+        }
+        let terms = || concerned.iter().filter_map(|ordinal| Some(&self.watches.get(ordinal)?.request.terms));
+        let asked: BTreeSet<_> = terms().filter_map(|terms| terms.memo.as_ref()).collect();
+        fact.memos.retain(|memo| asked.contains(memo));
+        let asked: BTreeSet<_> = terms().flat_map(|terms| &terms.references).collect();
+        fact.references.retain(|reference| asked.contains(reference));
+    }
+
     /// Notes where a candidate of a watch is now. Returns the event that this is, if it is one.
     fn place(&mut self, ordinal: Ordinal, fact: &TxFact) -> Option<EventKind> {
         let watch = self.watches.get_mut(&ordinal)?;
@@ -317,6 +323,9 @@ impl Engine {
             watch.candidates.iter().any(|c| c.fact.tx != fact.tx && c.block().is_some() && excludes(c, fact));
         if !in_block && (conflict_included || (role == Role::Replacement && !fact.transfers_known)) {
             return None;
+        }
+        if in_block && role == Role::Subject {
+            watch.expired = None;
         }
         let kept = relevant(watch, fact);
         let position = watch.candidates.iter().position(|candidate| candidate.fact.tx == fact.tx);
@@ -380,8 +389,9 @@ impl Engine {
         self.out.asks.extend(opened.into_iter().map(|ask| (network.clone(), ask)));
     }
 
-    /// Hands the transfers of a transaction to the watches that wait for them: an exact match first, then oldest watch
-    /// first (DESIGN §3, claims).
+    /// Hands the transfers of a transaction to the watches that wait for them: first to those whose terms ask for a mark that
+    /// it carries, since a payment bound to one order is not another's; an exact match before others; then oldest watch first
+    /// (DESIGN §3, claims).
     pub(crate) fn allocate(
         &mut self,
         concerned: &BTreeSet<Ordinal>,
@@ -391,10 +401,13 @@ impl Engine {
         if fact.execution == Execution::Reverted || !fact.transfers_known {
             return;
         }
-        for exact in [true, false] {
+        for (bound, exact) in [(true, true), (true, false), (false, true), (false, false)] {
             for &ordinal in concerned {
                 for transfer in &fact.transfers {
                     let Some(watch) = self.watches.get(&ordinal).filter(|watch| watch.outcome.is_none()) else { break };
+                    if watch.request.terms.bind() != bound {
+                        break;
+                    }
                     let needed = watch.needed(matches!(fact.place, Place::Block { .. }));
                     let takes = if exact { needed == transfer.amount } else { wants(watch, fact, transfer) };
                     if takes && self.may_claim(watch, fact, transfer.index) {
@@ -453,7 +466,7 @@ impl Engine {
         }
     }
 
-    /// A transfer that no open watch takes is kept by the oldest that failed while waiting for it.
+    /// A transfer that no open watch takes is kept by one that failed while waiting for it, in the same order.
     fn leave_late(&mut self, concerned: &BTreeSet<Ordinal>, fact: &TxFact, moved: &mut Vec<(Ordinal, EventKind)>) {
         let waits_late = |ordinal: &&Ordinal| {
             let Some(watch) = self.watches.get(ordinal).filter(|watch| !watch.is_one_shot()) else { return false };
@@ -462,7 +475,9 @@ impl Engine {
             let open = watch.late_until.is_some() && !matches!(watch.outcome, None | Some(Outcome::Success));
             open && room && fact.transfers.iter().any(|t| view.is_unclaimed_match(watch, fact, t))
         };
-        let Some(&ordinal) = concerned.iter().find(waits_late) else { return };
+        let binds = |ordinal: &Ordinal| self.watches.get(ordinal).is_some_and(|watch| watch.request.terms.bind());
+        let oldest = |bound| concerned.iter().filter(|ordinal| binds(ordinal) == bound).find(waits_late);
+        let Some(&ordinal) = oldest(true).or_else(|| oldest(false)) else { return };
         let known = self.watches.get(&ordinal).is_some_and(|w| w.candidates.iter().any(|c| c.fact.tx == fact.tx));
         if !known && let Some(kind) = self.place(ordinal, fact) {
             moved.push((ordinal, kind));
@@ -603,22 +618,17 @@ fn merge(candidate: &mut Candidate, further: &TxFact) -> bool {
         return false;
     }
     let known = &mut candidate.fact;
-    let before = (known.transfers.len(), known.spends.len(), known.funded_by.len());
+    let mut more = false;
     for transfer in &further.transfers {
         if !known.transfers.iter().any(|other| other.index == transfer.index) {
             known.transfers.push(transfer.clone());
+            more = true;
         }
     }
-    for key in &further.spends {
-        if !known.spends.contains(key) {
-            known.spends.push(key.clone());
-        }
-    }
-    for address in &further.funded_by {
-        if !known.funded_by.contains(address) {
-            known.funded_by.push(address.clone());
-        }
-    }
+    more |= add_missing(&mut known.spends, &further.spends);
+    more |= add_missing(&mut known.funded_by, &further.funded_by);
+    more |= add_missing(&mut known.memos, &further.memos);
+    more |= add_missing(&mut known.references, &further.references);
     known.transfers_known |= further.transfers_known;
     let executed = known.execution == Execution::Unknown && further.execution != Execution::Unknown;
     if executed {
@@ -628,7 +638,18 @@ fn merge(candidate: &mut Candidate, further: &TxFact) -> bool {
         known.matures = further.matures;
         known.notes.clone_from(&further.notes);
     }
-    executed || before != (known.transfers.len(), known.spends.len(), known.funded_by.len())
+    executed || more
+}
+
+/// Returns whether there was any.
+fn add_missing<T: Clone + PartialEq>(known: &mut Vec<T>, further: &[T]) -> bool {
+    let before = known.len();
+    for one in further {
+        if !known.contains(one) {
+            known.push(one.clone());
+        }
+    }
+    known.len() > before
 }
 
 impl Observation {

@@ -6,9 +6,9 @@
 use crate::canonical::Json;
 use crate::changes::EventKind;
 use crate::descriptor::Derived;
-use crate::id::BlockRef;
+use crate::id::{Address, BlockRef};
 use crate::input::{Execution, Place, Transfer, TxFact, Verification};
-use crate::request::{AmountRule, AtDeadline, Binding, Depth, Subject, Tag, Terms};
+use crate::request::{AmountRule, AtDeadline, Binding, Depth, Expiry, Subject, Tag, Terms};
 use crate::watch::{Candidate, Outcome, Reason, Watch};
 
 /// The version of both artefact formats; it stands in each artefact.
@@ -130,9 +130,11 @@ fn envelope(watch: &Watch, artefact: &str) -> Json {
 
 fn subject(subject: &Subject) -> Json {
     match subject {
-        Subject::Transaction { tx, .. } => {
-            Json::object([("kind", Json::text("transaction")), ("tx", Json::text(tx.as_str()))])
-        }
+        Subject::Transaction { tx, expiry: ends } => Json::object([
+            ("kind", Json::text("transaction")),
+            ("tx", Json::text(tx.as_str())),
+            ("expiry", ends.as_ref().map_or(Json::Null, expiry)),
+        ]),
         Subject::Address => Json::object([("kind", Json::text("address"))]),
         Subject::Descriptor { descriptor, gap_limit } => Json::object([
             ("kind", Json::text("descriptor")),
@@ -145,6 +147,15 @@ fn subject(subject: &Subject) -> Json {
             ("nonce", Json::text(nonce.as_str())),
             ("validBeforeMs", valid_before.map_or(Json::Null, |time| Json::Int(time.0))),
         ]),
+    }
+}
+
+fn expiry(expiry: &Expiry) -> Json {
+    match expiry {
+        Expiry::Height(height) => Json::object([("height", Json::Int(*height))]),
+        Expiry::Nonce { account, value } => {
+            Json::object([("nonceAccount", Json::text(account.as_str())), ("nonce", Json::text(value.as_str()))])
+        }
     }
 }
 
@@ -173,6 +184,8 @@ fn terms(terms: &Terms) -> Json {
         ("fromHeight", terms.from_height.map_or(Json::Null, Json::Int)),
         ("deadlineMs", Json::Int(terms.deadline.0)),
         ("atDeadline", Json::text(at_deadline)),
+        ("memo", Json::maybe(terms.memo.as_ref())),
+        ("references", addresses(&terms.references)),
     ])
 }
 
@@ -199,6 +212,13 @@ fn texts(texts: &std::collections::BTreeMap<String, String>) -> Json {
         return Json::Null;
     }
     Json::Object(texts.iter().map(|(name, value)| (name.clone(), Json::text(value.as_str()))).collect())
+}
+
+fn addresses(addresses: &[Address]) -> Json {
+    if addresses.is_empty() {
+        return Json::Null;
+    }
+    Json::List(addresses.iter().map(|address| Json::text(address.as_str())).collect())
 }
 
 fn block(block: &BlockRef) -> Json {
@@ -259,14 +279,22 @@ fn transfer(watch: &Watch, transfer: &Transfer) -> Json {
 fn counted(watch: &Watch) -> Json {
     let mut all = Vec::new();
     for candidate in &watch.candidates {
+        let fact = &candidate.fact;
+        let in_block = match &fact.place {
+            Place::Block { block: b, .. } => block(b),
+            Place::Mempool => Json::Null,
+        };
         for moved in candidate.claimed_transfers() {
-            let Json::Object(mut members) = transfer(watch, moved) else { continue };
-            members.push(("tx".into(), Json::text(candidate.fact.tx.as_str())));
-            members.push(("verification".into(), verification(&candidate.fact.verification)));
-            if let Place::Block { block: b, .. } = &candidate.fact.place {
-                members.push(("block".into(), block(b)));
+            let whose = Json::object([
+                ("tx", Json::text(fact.tx.as_str())),
+                ("verification", verification(&fact.verification)),
+                ("block", in_block.clone()),
+                ("notes", texts(&fact.notes)),
+            ]);
+            if let (Json::Object(mut members), Json::Object(whose)) = (transfer(watch, moved), whose) {
+                members.extend(whose);
+                all.push(Json::Object(members));
             }
-            all.push(Json::Object(members));
         }
     }
     Json::List(all)

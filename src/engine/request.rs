@@ -123,6 +123,13 @@ pub struct Terms {
     pub references: Vec<Address>,
 }
 
+impl Terms {
+    /// Whether they name what only a payment of this one order carries.
+    pub fn bind(&self) -> bool {
+        self.memo.is_some() || !self.references.is_empty()
+    }
+}
+
 /// What the payment is for: opaque to the engine, repeated in each artefact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Binding {

@@ -87,28 +87,6 @@ impl Engine {
         });
     }
 
-    /// Judges a watch again once the block that voids its authorization is deep.
-    pub(crate) fn wait_for_expiry(&mut self, ordinal: Ordinal) {
-        let Some(watch) = self.watches.get(&ordinal) else { return };
-        let Subject::Authorization { valid_before: Some(time), .. } = watch.request.subject else {
-            return;
-        };
-        let proof = self.view_of(watch).and_then(|view| view.first_at_or_after(time).map(|header| header.block.height));
-        let depth = watch.request.terms.depth;
-        let Some(net) = self.networks.get_mut(&watch.request.network) else { return };
-        match (proof, depth) {
-            (None, _) => {
-                net.expiries.insert((time, ordinal));
-            }
-            (Some(height), Depth::Blocks(blocks)) => {
-                net.due.insert((height + u64::from(blocks.max(1)) - 1, ordinal));
-            }
-            (Some(height), Depth::Tag(_)) => {
-                net.tag_waits.insert(height, ordinal);
-            }
-        }
-    }
-
     /// Writes the outcome, once (invariant 8). Claims that count are consumed, the others given back, in the same step.
     pub(crate) fn settle(
         &mut self,

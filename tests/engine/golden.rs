@@ -7,9 +7,10 @@ use std::path::Path;
 use h402_watch_engine::canonical::digest;
 use h402_watch_engine::id::Timestamp;
 use h402_watch_engine::input::{AuthorizationUse, Observation, TxFact, Verification};
-use h402_watch_engine::request::{AmountRule, AtDeadline, Binding, Report, Subject};
+use h402_watch_engine::request::{AmountRule, AtDeadline, Binding, Expiry, Report, Subject, WatchRequest};
 use support::{
-    BLOCK_MS, START_MS, World, block, pays, request, time_of, transfer, watch_address, watch_descriptor, watch_tx,
+    BLOCK_MS, START_MS, World, block, carries, pays, request, time_of, transfer, watch_address, watch_descriptor,
+    watch_expiring, watch_tx, with,
 };
 
 /// All artefacts of a story, each in a file of its own.
@@ -136,4 +137,29 @@ fn authorization_used_by_a_relayer_and_expired() {
     world.blocks(vec![block(6, "a", "a", vec![used])]);
     world.blocks(vec![block(7, "a", "a", vec![])]);
     check("authorization", &world);
+}
+
+#[test]
+fn a_bound_payment_and_transactions_that_expire() {
+    let mut world = World::new();
+    let bound = |request| {
+        with(request, |it: &mut WatchRequest| {
+            it.terms.memo = Some("order \u{1f600} 7".into());
+            it.terms.references = vec!["one".into(), "two".into()];
+        })
+    };
+    world.create(bound(watch_address(100, 1)));
+    world.create(bound(watch_tx("u", 100, 1)));
+    world.create(watch_expiring("v", Expiry::Height(7)));
+    world.create(watch_expiring("v", Expiry::Nonce { account: "account".into(), value: "value".into() }));
+    let mut paid = carries("t", &["order \u{1f600} 7", "thanks"], 100);
+    paid.references = vec!["two".into(), "one".into(), "shop".into()];
+    paid.notes = [("slot".into(), "9".into())].into();
+    let mut unnamed = paid.clone();
+    (unnamed.tx, unnamed.references) = ("u".into(), Vec::new());
+    world.blocks(vec![block(6, "a", "a", vec![paid, unnamed]), block(7, "a", "a", vec![])]);
+    world.finalize(7);
+    world.expire("v", &Expiry::Height(7), 7);
+    world.expire("v", &Expiry::Nonce { account: "account".into(), value: "value".into() }, 7);
+    check("bound-and-expired", &world);
 }

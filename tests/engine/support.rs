@@ -10,7 +10,9 @@ use h402_watch_engine::id::{
     Address, AssetId, BlockHash, BlockRef, Header, NetworkId, SpendKey, Timestamp, TxId, WatchId,
 };
 use h402_watch_engine::input::{Block, Execution, Observation, Place, Transfer, TxFact, Verification, Via};
-use h402_watch_engine::request::{AmountRule, AtDeadline, Binding, Depth, Report, Subject, Tag, Terms, WatchRequest};
+use h402_watch_engine::request::{
+    AmountRule, AtDeadline, Binding, Depth, Expiry, Report, Subject, Tag, Terms, WatchRequest,
+};
 use h402_watch_engine::rules::{Limits, NetworkRules};
 use h402_watch_engine::watch::Watch;
 use h402_watch_engine::{Engine, Snapshot};
@@ -92,6 +94,16 @@ pub fn with(mut request: WatchRequest, change: impl FnOnce(&mut WatchRequest)) -
 /// A watch on transaction `tx` that asks for `amount` at `depth`.
 pub fn watch_tx(tx: &str, amount: u64, depth: u32) -> WatchRequest {
     request(Subject::Transaction { tx: tx.into(), expiry: None }, amount, depth)
+}
+
+/// A watch on transaction `tx` that states when it can be included no more.
+pub fn watch_expiring(tx: &str, expiry: Expiry) -> WatchRequest {
+    request(Subject::Transaction { tx: tx.into(), expiry: Some(expiry) }, 100, 1)
+}
+
+/// A transaction that pays `amount` to `shop`, and carries these memos.
+pub fn carries(tx: &str, memos: &[&str], amount: u64) -> TxFact {
+    TxFact { memos: memos.iter().map(ToString::to_string).collect(), ..pays(tx, "shop", amount) }
 }
 
 /// A watch on the address `shop`.
@@ -200,6 +212,17 @@ impl World {
             self.now = self.now.max(last.header.time);
         }
         self.observe(Observation::Blocks(blocks));
+    }
+
+    /// The chain calls block `height` of branch `a` final.
+    pub fn finalize(&mut self, height: u64) {
+        self.observe(Observation::Finality { tag: Tag::Finalized, block: block_ref(height, "a") });
+    }
+
+    /// The source has proof, by block `height` of branch `a`, that a transaction has expired.
+    pub fn expire(&mut self, tx: &str, expiry: &Expiry, height: u64) {
+        let block = block_ref(height, "a");
+        self.observe(Observation::Expired { tx: tx.into(), expiry: expiry.clone(), block });
     }
 
     /// Time passes and the source has nothing new.
