@@ -108,7 +108,8 @@ async fn no_deadline_passes_while_the_cluster_stands_still() {
     client.until(&id, "settled:success").await;
     let id = client.create(with(spec(address(), &shop, 999, 1), |terms| terms.deadline_ms = soon + 2_000)).await;
     node.chain().time(None);
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    // Blocks state whole seconds.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
     node.produce(3);
     client.until(&id, "settled:failed:deadline_passed").await;
 }
@@ -161,13 +162,15 @@ async fn announced_slots_are_read_at_once() {
 /// Edge case 49: a node of another cluster is not listened to.
 #[tokio::test]
 async fn a_node_of_another_cluster_is_refused() {
-    let (first, second, _service, mut client) = pair(1).await;
-    client.head(first.slot_of(Level::Confirmed)).await;
+    let first = Agave::start().await;
+    let tip = first.produce(40);
+    let network = first.network();
     first.genesis(Some("5eykt4UsFv8P8NJdTREpY1vzqKqZKvdpKuc147dw2N9d"));
-    // It is asked who it is after it failed.
-    first.fail_next(1, Fail::Status(503));
-    let slot = second.produce(5);
-    client.head(slot - 1).await;
+    let second = first.beside().await;
+    let setup = Setup::solana(&network, &[(first.http(), None), (second.http(), None)]);
+    let service = Service::start(BINARY, setup).await;
+    let mut client = service.client().await;
+    client.head(tip - 1).await;
     let network = client.health("following").await;
     let stranger = network.endpoints.iter().find(|endpoint| endpoint.name == "node-1").expect("listed");
     assert!(stranger.detail.contains("the cluster with genesis 5eykt"), "{}", stranger.detail);
@@ -193,7 +196,7 @@ async fn with_a_quorum_one_node_decides_nothing() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(client.receipts(&id).await.len(), 1, "to the second it is not final");
     second.let_go(Level::Finalized);
-    client.until(&id, "settled:success").await;
+    client.has(&id, "settled:success").await;
     let receipts = client.receipts(&id).await;
     let settled = receipts.iter().find(|receipt| receipt.kind == "settled").expect("settled");
     let transfer = &settled.artefact["transfers"][0];

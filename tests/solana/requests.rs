@@ -1,6 +1,7 @@
 //! What following costs, counted at the endpoint.
 
 use crate::support::agave::account::key;
+use crate::support::agave::faults::Level;
 use crate::support::client::{address, spec, tx};
 use crate::{scripted, scripted_with};
 
@@ -21,7 +22,7 @@ async fn ten_thousand_signatures_cost_one_block_per_slot() {
         node.produce(1);
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    client.head(node.chain().tip() - 1).await;
+    client.head(node.slot_of(Level::Confirmed)).await;
     let after = node.calls();
     let polls = started.elapsed().as_millis() / 200 + 2;
     let of = |method: &str| after.get(method).unwrap_or(&0) - before.get(method).unwrap_or(&0);
@@ -49,7 +50,7 @@ async fn few_signatures_cost_headers_and_one_call_for_their_statuses() {
         node.produce(2);
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
-    client.head(node.chain().tip() - 1).await;
+    client.head(node.slot_of(Level::Confirmed)).await;
     let of = |method: &str| node.calls().get(method).unwrap_or(&0) - calls.get(method).unwrap_or(&0);
     assert_eq!(node.blocks_asked().get("accounts"), blocks.get("accounts"), "none whole");
     assert_eq!(of("getTransaction"), 0);

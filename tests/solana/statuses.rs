@@ -49,7 +49,7 @@ async fn a_transaction_that_is_final_long_since_is_found() {
     let mut asked = tagged(tx(&signature), &shop, 2_000_000, FinalityTag::Finalized);
     asked.terms.as_mut().expect("terms").asset = mint.address.clone();
     let id = client.create(asked).await;
-    assert_eq!(client.until(&id, "settled:success").await[..2], ["included", "settled:success"]);
+    assert_eq!(client.until(&id, "finalized").await, ["included", "settled:success", "finalized"]);
     let receipts = client.receipts(&id).await;
     assert_eq!(receipts[0].artefact["transaction"]["notes"]["slot"], slot.to_string());
 }
@@ -107,7 +107,7 @@ async fn a_status_that_goes_and_comes_changes_nothing() {
     client.head(node.produce(5) - 1).await;
     node.show(&signature);
     node.produce(31);
-    let story = client.until(&id, "settled:success").await;
+    let story = client.until(&id, "finalized").await;
     assert!(!story.iter().any(|short| short == "orphaned" || short == "evicted"), "{story:?}");
 }
 

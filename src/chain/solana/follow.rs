@@ -252,10 +252,22 @@ impl Follower {
         scans: bool,
         landed: &HashMap<u64, Vec<TxId>>,
     ) -> Result<Result<bool, Hold>, Stopping> {
+        let Some(head) = self.walk.mirror.head().map(|head| head.slot) else { return Ok(Ok(true)) };
+        let mut above = view.above.clone();
+        if above.is_empty() && view.confirmed > head {
+            // More slots are empty than are listed at once, or the list is not that of the tip.
+            if let Answer::Found(_, slots) = self.node.listed(source, head + 1, view.confirmed).await {
+                above = slots;
+            }
+            if above.is_empty() {
+                let why = format!("no block is listed above slot {head}, though slot {} has one", view.confirmed);
+                return Ok(Err(Hold::Wait(why)));
+            }
+        }
         let covered = if scans { u64::MAX } else { view.statuses.covers };
         let whole = scans && self.settings.quorum < 2;
         let detail = if whole { Detail::Whole } else { Detail::Header };
-        let slots: Vec<_> = view.above.iter().filter(|slot| **slot <= covered).take(CHUNK).collect();
+        let slots: Vec<_> = above.iter().filter(|slot| **slot <= covered).take(CHUNK).collect();
         let slots: Vec<_> = slots.into_iter().map(|slot| (*slot, detail)).collect();
         let Some((last, _)) = slots.last().copied() else { return Ok(Ok(true)) };
         let (supplier, blocks) = match self.node.blocks(source, &slots).await {
@@ -267,7 +279,7 @@ impl Follower {
         let joined = self.join(supplier, blocks, scans, landed, view.finalized).await?;
         Ok(joined.map(|()| {
             self.behind = whole_chunk && view.confirmed > last;
-            self.behind = self.behind && view.above.last().is_some_and(|tip| *tip > last || slots.len() == CHUNK);
+            self.behind = self.behind && above.last().is_some_and(|tip| *tip > last || slots.len() == CHUNK);
             !self.behind
         }))
     }

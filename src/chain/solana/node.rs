@@ -25,6 +25,8 @@ use crate::chain::{EndpointSettings, Mailbox};
 const OPTIONAL: [&str; 1] = ["getTokenAccountsByOwner"];
 /// Slots that are listed at once: some of them are empty.
 const SLOTS_AT_ONCE: u64 = 128;
+/// Slots that may be listed at once: a cluster that was started anew has left many empty (agave: `MAX_GET_CONFIRMED_BLOCKS_RANGE`).
+const SLOTS_MAX: u64 = 500_000;
 /// The highest version of transactions that may be told of. Their accounts and balances look the same in all of them, and one
 /// that is withheld withholds its block (-32015).
 const VERSION_MAX: u8 = 255;
@@ -103,7 +105,7 @@ impl Node {
         let mut calls =
             vec![("getSlot", json!([{"commitment": "confirmed"}])), ("getSlot", json!([{"commitment": "finalized"}]))];
         if let Some(head) = above {
-            calls.push(get_blocks(head + 1));
+            calls.push(get_blocks(head + 1, head + SLOTS_AT_ONCE));
         }
         let status_calls = Statuses::calls(txs, history);
         calls.extend(status_calls);
@@ -125,6 +127,16 @@ impl Node {
             }
         }
         merge(views, quorum).ok_or_else(|| format!("fewer than {quorum} endpoints answer"))
+    }
+
+    /// The slots of a range that have a confirmed block, as one endpoint has them.
+    pub async fn listed(&self, start: usize, from: u64, to: u64) -> Answer<Vec<u64>> {
+        let calls = [get_blocks(from, to.min(from + SLOTS_MAX - 1))];
+        self.first(start, &calls, |endpoint, answers| {
+            let Some(raw) = value(answers)? else { return Ok(None) };
+            endpoint.read::<Vec<u64>>(&raw).map(Some)
+        })
+        .await
     }
 
     /// Blocks at slots that are said to have one, as one endpoint has them, as far as they are linked.
@@ -303,12 +315,7 @@ impl Chain for Node {
     }
 
     async fn range(&self, start: usize, from: At, count: u64) -> Answer<Vec<Fetched>> {
-        let calls = [get_blocks(from.slot)];
-        let listed = self.first(start, &calls, |endpoint, answers| {
-            let Some(raw) = value(answers)? else { return Ok(None) };
-            endpoint.read::<Vec<u64>>(&raw).map(Some)
-        });
-        match listed.await {
+        match self.listed(start, from.slot, from.slot + SLOTS_AT_ONCE).await {
             Answer::Found(index, slots) if !slots.is_empty() => {
                 let count = usize::try_from(count).unwrap_or(usize::MAX);
                 let slots: Vec<_> = slots.into_iter().take(count).map(|slot| (slot, Detail::Header)).collect();
@@ -350,8 +357,8 @@ fn get_block(slot: u64, detail: Detail) -> Call {
     ("getBlock", json!([slot, options]))
 }
 
-fn get_blocks(from: u64) -> Call {
-    ("getBlocks", json!([from, from + SLOTS_AT_ONCE - 1, {"commitment": "confirmed"}]))
+fn get_blocks(from: u64, to: u64) -> Call {
+    ("getBlocks", json!([from, to, confirmed()]))
 }
 
 /// Reads an answer whose texts are borrowed from it; one that can't be read is the endpoint's failure.
