@@ -3,10 +3,10 @@
 H402_DEVNET ?= $(HOME)/.cache/h402-watch/devnet
 export H402_DEVNET
 
-.PHONY: demo test lint anvil bitcoind devnet python bench fuzz
+.PHONY: demo test lint anvil bitcoind solana devnet python bench fuzz
 
 ## Follow payments on an EVM chain and on Bitcoin, on real nodes, to their outcomes.
-demo: anvil bitcoind
+demo: anvil bitcoind solana
 	cargo build --locked
 	cargo run --locked --quiet --example demo
 
@@ -27,8 +27,11 @@ anvil:
 bitcoind:
 	deploy/devnet/get-bitcoind.sh $(H402_DEVNET)/bitcoind
 
+solana:
+	deploy/devnet/get-solana-node.sh $(H402_DEVNET)/solana
+
 ## All development nodes: those, and an Electrum server.
-devnet: anvil bitcoind
+devnet: anvil bitcoind solana
 	deploy/devnet/get-electrum-server.sh $(H402_DEVNET)/electrum
 
 ## A Python environment for the client that the tests generate from proto/.

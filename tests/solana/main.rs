@@ -1,9 +1,11 @@
-//! Black-box tests of Solana.
+//! Black-box tests of Solana: the service as its own process, against a real node with blocks of its own, and against a scripted
+//! one for what a real one won't do.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod faults;
+mod harness;
 mod requests;
 mod slots;
 mod statuses;

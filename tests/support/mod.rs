@@ -10,6 +10,7 @@ pub mod electrum;
 pub mod proxy;
 pub mod random;
 pub mod service;
+pub mod solana;
 pub mod zmq;
 
 use std::path::PathBuf;
