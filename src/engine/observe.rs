@@ -269,6 +269,7 @@ impl Engine {
             *time = net.heads.at(block.height).map_or(*time, |header| header.time);
         }
         let concerned = net.concerned(&fact);
+        self.drop_unasked(&concerned, &mut fact);
         for &ordinal in &concerned {
             self.widen(ordinal, &fact);
         }
@@ -293,6 +294,17 @@ impl Engine {
         }
         self.queue.extend(concerned);
         self.work(now);
+    }
+
+    /// A transaction may carry a hundred marks. Those that a watch which it concerns asks for are kept, by the other watches
+    /// too: what one of them gives back is offered to the rest.
+    fn drop_unasked(&self, concerned: &BTreeSet<Ordinal>, fact: &mut TxFact) {
+        if fact.memos.is_empty() && fact.references.is_empty() {
+            return;
+        }
+        let terms = || concerned.iter().filter_map(|ordinal| Some(&self.watches.get(ordinal)?.request.terms));
+        keep_asked(&mut fact.memos, terms().filter_map(|terms| terms.memo.as_ref()));
+        keep_asked(&mut fact.references, terms().flat_map(|terms| &terms.references));
     }
 
     /// Notes where a candidate of a watch is now. Returns the event that this is, if it is one.
@@ -591,14 +603,17 @@ fn excludes(candidate: &Candidate, fact: &TxFact) -> bool {
     candidate.fact.spends.iter().any(|key| fact.spends.contains(key))
 }
 
-/// What of a fact a watch keeps: the transfers that reach it, and the marks that its terms ask for.
+/// What of a fact a watch keeps: the transfers that reach it.
 fn relevant(watch: &Watch, fact: &TxFact) -> TxFact {
     let mut kept = fact.clone();
-    let terms = &watch.request.terms;
     kept.transfers.retain(|transfer| watch.owns(&transfer.to));
-    kept.memos.retain(|memo| terms.memo.as_ref() == Some(memo));
-    kept.references.retain(|reference| terms.references.contains(reference));
     kept
+}
+
+fn keep_asked<'a, T: Ord + Clone + 'a>(carried: &mut Vec<T>, asked: impl Iterator<Item = &'a T>) {
+    let all: BTreeSet<T> = std::mem::take(carried).into_iter().collect();
+    let kept: BTreeSet<&T> = asked.filter(|mark| all.contains(*mark)).collect();
+    carried.extend(kept.into_iter().cloned());
 }
 
 /// Adds what a further report of the same place knows.

@@ -152,7 +152,7 @@ fn a_bound_payment_and_transactions_that_expire() {
     world.create(bound(watch_tx("u", 100, 1)));
     world.create(watch_expiring("v", Expiry::Height(7)));
     world.create(watch_expiring("v", Expiry::Nonce { account: "account".into(), value: "value".into() }));
-    let mut paid = carries("t", &["order \u{1f600} 7", "thanks"]);
+    let mut paid = carries("t", &["order \u{1f600} 7", "thanks"], 100);
     paid.references = vec!["two".into(), "one".into(), "shop".into()];
     paid.notes = [("slot".into(), "9".into())].into();
     let mut unnamed = paid.clone();

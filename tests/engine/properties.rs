@@ -13,7 +13,7 @@ use h402_watch_engine::input::{Block, Execution, TxFact};
 use h402_watch_engine::request::{AmountRule, WatchRequest};
 use h402_watch_engine::watch_id;
 use proptest::prelude::*;
-use support::{World, block, block_ref, pays, watch_address, watch_tx};
+use support::{World, block, block_ref, carries, pays, watch_address, watch_tx};
 
 fn json() -> impl Strategy<Value = Json> {
     let leaf = prop_oneof![
@@ -62,14 +62,15 @@ fn chain() -> impl Strategy<Value = Vec<Mined>> {
 }
 
 fn requests() -> impl Strategy<Value = Vec<WatchRequest>> {
-    let request = (0..6_u8, 1..4_u64, 0..4_u32, 0..3_u8, any::<bool>());
+    let request = (0..6_u8, 1..4_u64, 0..4_u32, 0..3_u8, any::<bool>(), 0..6_u8);
     prop::collection::vec(request, 1..7).prop_map(|all| {
-        let made = all.into_iter().zip(0_u32..).map(|((tx, amount, depth, rule, by_address), n)| {
+        let made = all.into_iter().zip(0_u32..).map(|((tx, amount, depth, rule, by_address, memo), n)| {
             let amount = amount * 50;
             let mut request =
                 if by_address { watch_address(amount, depth) } else { watch_tx(&format!("t{tx}"), amount, depth) };
             request.terms.amount_rule = [AmountRule::Exact, AmountRule::AtLeast, AmountRule::UpTo][usize::from(rule)];
             request.idempotency_key = Some(n.to_string());
+            request.terms.memo = (memo < 3).then(|| format!("m{memo}"));
             request
         });
         made.collect()
@@ -86,7 +87,8 @@ fn blocks(chain: &[Mined]) -> Vec<Block> {
                 let fact = pays(&format!("t{tx}"), "shop", 40 + 30 * u64::from(*tx));
                 let execution = if *reverts { Execution::Reverted } else { Execution::Succeeded };
                 let transfers = if *reverts { Vec::new() } else { fact.transfers.clone() };
-                facts.push(TxFact { execution, transfers, ..fact });
+                let memos = vec![format!("m{}", tx % 3)];
+                facts.push(TxFact { execution, transfers, memos, ..fact });
             }
         }
         facts
@@ -202,6 +204,35 @@ proptest! {
         }
         prop_assert_eq!(whole.story(), pieces.story());
         prop_assert_eq!(whole.log, pieces.log);
+    }
+
+    /// While a watch waits for what carries its mark, no other watch takes that, however old or exact.
+    #[test]
+    fn a_payment_that_is_bound_pays_no_other_order(
+        watches in prop::collection::vec((0..3_u8, 1..4_u64), 1..7),
+        payments in prop::collection::vec((0..4_u8, 1..4_u64), 1..9),
+    ) {
+        let mut world = World::new();
+        for (n, (memo, amount)) in (0_u32..).zip(&watches) {
+            let mut asked = watch_address(if *memo > 0 { 1_000_000 } else { amount * 50 }, 1);
+            asked.terms.memo = (*memo > 0).then(|| format!("m{memo}"));
+            asked.idempotency_key = Some(n.to_string());
+            world.create(asked);
+        }
+        let paid = |(n, (memo, amount)): (u64, &(u8, u64))| carries(&format!("t{n}"), &[&format!("m{memo}")], amount * 50);
+        let mined = (0..).zip(&payments).map(paid);
+        let mined = (6..).zip(mined).map(|(height, fact)| block(height, "a", "a", vec![fact]));
+        world.blocks(mined.collect());
+        for (n, (memo, _)) in payments.iter().enumerate() {
+            let holder = world.claims.iter().find(|(key, _)| key.tx.as_str() == format!("t{n}"));
+            let holder = holder.map(|(_, claim)| &world.watches[&claim.watch].request.terms.memo);
+            let waits = *memo > 0 && watches.iter().any(|(asked, _)| asked == memo);
+            if waits {
+                prop_assert_eq!(holder, Some(&Some(format!("m{memo}"))));
+            } else {
+                prop_assert!(holder.is_none_or(Option::is_none));
+            }
+        }
     }
 
     /// The name of a watch is a digest of all that was asked.

@@ -15,8 +15,8 @@ use h402_watch_engine::amount::Amount;
 use h402_watch_engine::changes::{Ask, ClaimState, EventKind, Interest, LookUp};
 use h402_watch_engine::id::{AssetId, BlockHash, BlockRef, Header, SpendKey, Timestamp, TxId, WatchId};
 use h402_watch_engine::input::{Block, Execution, Observation, Place, TxFact};
-use h402_watch_engine::request::{AmountRule, AtDeadline, Depth, Subject, WatchRequest};
-use h402_watch_engine::watch::{Outcome, State};
+use h402_watch_engine::request::{AmountRule, AtDeadline, Depth, Expiry, Subject, Tag, Terms, WatchRequest};
+use h402_watch_engine::watch::{Outcome, Reason, State};
 
 use model::{Model, Told};
 use support::{BLOCK_MS, HORIZON, START_MS, World, network, pays, request, transfer};
@@ -45,7 +45,18 @@ fn ten_thousand_seeds_agree_with_the_naive_model() {
         }
     }
     // A simulation that never gets anywhere would agree with anything.
-    for expected in ["success", "partial", "reverted", "deadline_passed", "already_claimed", "too_early", "replaced"] {
+    for expected in [
+        "success",
+        "partial",
+        "reverted",
+        "deadline_passed",
+        "already_claimed",
+        "too_early",
+        "replaced",
+        "expired",
+        "memo_mismatch",
+        "reference_missing",
+    ] {
         assert!(seeds < 1000 || settled.contains_key(expected), "no run came to {expected}: {settled:?}");
     }
 }
@@ -88,6 +99,8 @@ struct Tx {
     fact: TxFact,
     /// Blocks whose hash ends so revert it.
     reverted_on: Option<char>,
+    /// The last height of a block that may hold it.
+    last: Option<u64>,
 }
 
 /// A block of the true chain.
@@ -104,6 +117,11 @@ struct Simulation {
     steady: World,
     restarted: World,
     model: Model,
+    /// Whether payments carry marks, transactions expire, and the chain calls blocks final.
+    rich: bool,
+    finalized: u64,
+    /// What the source checks: it tells once what has come.
+    expiries: BTreeSet<(TxId, Expiry)>,
     txs: Vec<Tx>,
     chain: Vec<Mined>,
     mempool: BTreeSet<TxId>,
@@ -134,7 +152,11 @@ impl Simulation {
         let mut random = Random::new(seed);
         // In every other run each shop waits for one payment only: there the model is exact.
         let shared = seed % 2 == 1;
-        let txs = (0..8).map(|n| make_tx(&mut random, n, shared)).collect();
+        let rich = seed % 4 >= 2;
+        let mut txs: Vec<_> = (0..8).map(|n| make_tx(&mut random, n, shared)).collect();
+        if rich {
+            txs.iter_mut().for_each(|tx| enrich(&mut random, tx));
+        }
         let (steady, restarted) = (World::new(), World::new());
         let mined = |header: &Header| Mined { header: header.clone(), txs: Vec::new(), step: 0 };
         let chain = steady.headers.values().map(mined).collect();
@@ -144,6 +166,9 @@ impl Simulation {
             steady,
             restarted,
             model: Model::new(!shared),
+            rich,
+            finalized: 0,
+            expiries: BTreeSet::new(),
             txs,
             chain,
             mempool: BTreeSet::new(),
@@ -159,6 +184,9 @@ impl Simulation {
     }
 
     fn act(&mut self) {
+        if self.rich && self.random.chance(15) {
+            return if self.random.chance(40) { self.finalize() } else { self.expire() };
+        }
         match self.random.below(100) {
             0..=24 => self.mine(),
             25..=34 => self.fork(),
@@ -187,8 +215,18 @@ impl Simulation {
     fn take_asks(&mut self) {
         for ask in self.steady.asks[self.asks_seen..].iter().cloned() {
             match ask {
-                Ask::Open(interest) => assert!(self.interests.insert(interest), "opened once"),
-                Ask::Close(interest) => assert!(self.interests.remove(&interest), "was open"),
+                Ask::Open(interest) => {
+                    if let Interest::Expiry { tx, expiry } = &interest {
+                        self.expiries.insert((tx.clone(), expiry.clone()));
+                    }
+                    assert!(self.interests.insert(interest), "opened once");
+                }
+                Ask::Close(interest) => {
+                    if let Interest::Expiry { tx, expiry } = &interest {
+                        self.expiries.remove(&(tx.clone(), expiry.clone()));
+                    }
+                    assert!(self.interests.remove(&interest), "was open");
+                }
                 Ask::LookUp(look_up) => self.look_ups.push_back(look_up),
                 Ask::Locate { tx } => self.locates.push_back(tx),
             }
@@ -201,18 +239,19 @@ impl Simulation {
     }
 
     fn mine(&mut self) {
-        let txs = self.choose_txs(self.chain.len());
+        let txs = self.choose_txs(self.chain.len(), self.head().header.block.height + 1);
         let block = self.next_block(txs);
         self.tell(vec![block], self.chain.len());
     }
 
-    /// Transactions that may stand on top of the first `kept` blocks.
-    fn choose_txs(&mut self, kept: usize) -> Vec<TxFact> {
+    /// Transactions that may stand in a block of this height, on top of the first `kept` blocks.
+    fn choose_txs(&mut self, kept: usize, height: u64) -> Vec<TxFact> {
         let mut used: BTreeSet<SpendKey> =
             self.chain[..kept].iter().flat_map(|block| &block.txs).flat_map(|fact| fact.spends.clone()).collect();
         let mut chosen = Vec::new();
         for n in 0..self.txs.len() {
-            let free = self.txs[n].fact.spends.iter().all(|key| !used.contains(key));
+            let free = self.txs[n].fact.spends.iter().all(|key| !used.contains(key))
+                && self.txs[n].last.is_none_or(|last| height <= last);
             if free && self.random.chance(15) {
                 used.extend(self.txs[n].fact.spends.clone());
                 chosen.push(self.txs[n].fact.clone());
@@ -284,8 +323,8 @@ impl Simulation {
 
     fn fork(&mut self) {
         let depth = 1 + self.random.below(FORK_MAX);
-        // No deeper than the engines keep blocks: a source would halt.
-        let bottom = *self.steady.headers.keys().next().expect("a chain");
+        // No deeper than the engines keep blocks, nor below a final one: a source would halt.
+        let bottom = (*self.steady.headers.keys().next().expect("a chain")).max(self.finalized);
         let deepest = self.chain.iter().take_while(|mined| mined.header.block.height <= bottom).count();
         let kept = self.chain.len().saturating_sub(usize::try_from(depth).expect("small")).max(deepest);
         let length = 1 + self.random.below(depth + 1);
@@ -295,7 +334,7 @@ impl Simulation {
         let mut used: BTreeSet<TxId> = BTreeSet::new();
         for _ in 0..length {
             let header = self.header_on(&parent);
-            let mut txs = self.choose_txs(kept);
+            let mut txs = self.choose_txs(kept, header.block.height);
             let spent: BTreeSet<_> = blocks
                 .iter()
                 .flat_map(|(_, facts): &(Header, Vec<TxFact>)| facts)
@@ -323,7 +362,7 @@ impl Simulation {
         let n = self.random.below(self.txs.len() as u64);
         let tx = self.txs[usize::try_from(n).expect("small")].fact.clone();
         let subject = if self.random.chance(70) {
-            Subject::Transaction { tx: tx.tx.clone(), expiry: None }
+            Subject::Transaction { tx: tx.tx.clone(), expiry: self.state_expiry(usize::try_from(n).expect("small")) }
         } else {
             Subject::Address
         };
@@ -344,6 +383,13 @@ impl Simulation {
             let later = self.steady.now.plus_ms(self.random.below(4) * BLOCK_MS);
             asked.terms.not_before = Some(later).filter(|later| *later < asked.terms.deadline);
         }
+        if self.rich && self.random.chance(30) {
+            asked.terms.memo = Some((*self.random.pick(&["m0", "m1"]).expect("not empty")).into());
+        }
+        if self.rich && self.random.chance(20) {
+            asked.terms.references =
+                self.random.pick(&[vec!["r0".into()], vec!["r0".into(), "r1".into()]]).cloned().expect("not empty");
+        }
         if self.model.exact && self.model.wants_payment_of(&asked) {
             return;
         }
@@ -362,6 +408,59 @@ impl Simulation {
             self.model.create(made.id, asked, self.step);
         }
         self.take_asks();
+    }
+
+    /// When a client says that a transaction expires: mostly truly, now and then too early.
+    fn state_expiry(&mut self, tx: usize) -> Option<Expiry> {
+        if !self.rich || self.random.chance(30) {
+            return None;
+        }
+        if self.random.chance(20) {
+            return Some(Expiry::Nonce { account: "account".into(), value: tx.to_string() });
+        }
+        let last = self.txs[tx].last?;
+        let stated = if self.random.chance(40) { last.saturating_sub(self.random.below(20)) } else { last };
+        Some(Expiry::Height(stated))
+    }
+
+    /// The chain calls a block final.
+    fn finalize(&mut self) {
+        let head = self.head().header.block.height;
+        self.finalized += self.random.below(head + 1 - self.finalized.min(head));
+        self.tell_finalized();
+    }
+
+    fn tell_finalized(&mut self) {
+        let Some(last) = self.chain.iter().find(|mined| mined.header.block.height == self.finalized) else { return };
+        let block = last.header.block.clone();
+        self.observe(Observation::Finality { tag: Tag::Finalized, block });
+    }
+
+    /// The source checks one of the expiries that it was asked for, and tells once what has come.
+    fn expire(&mut self) {
+        let asked: Vec<_> = self.expiries.iter().cloned().collect();
+        let Some((tx, expiry)) = self.random.pick(&asked).cloned() else { return };
+        let has_come = match &expiry {
+            Expiry::Height(last) => *last <= self.finalized,
+            // Something else in a final block has used what it needs.
+            Expiry::Nonce { .. } => self.is_excluded(&tx),
+        };
+        let in_chain = self.chain.iter().flat_map(|mined| &mined.txs).any(|fact| fact.tx == tx);
+        // A source may be wrong about what the chain holds.
+        if !has_come || (in_chain && self.random.chance(50)) {
+            return;
+        }
+        self.expiries.remove(&(tx.clone(), expiry.clone()));
+        let last = self.chain.iter().find(|mined| mined.header.block.height == self.finalized).expect("a block");
+        let block = last.header.block.clone();
+        self.observe(Observation::Expired { tx, expiry, block });
+    }
+
+    fn is_excluded(&self, tx: &TxId) -> bool {
+        let spends = &self.txs.iter().find(|it| it.fact.tx == *tx).expect("one of ours").fact.spends;
+        let is_final = self.chain.iter().filter(|mined| mined.header.block.height <= self.finalized);
+        let mut others = is_final.flat_map(|mined| &mined.txs).filter(|fact| fact.tx != *tx);
+        others.any(|fact| fact.spends.iter().any(|key| spends.contains(key)))
     }
 
     fn show_in_mempool(&mut self) {
@@ -414,6 +513,11 @@ impl Simulation {
     }
 
     fn locate(&mut self, tx: TxId) {
+        let asked = self.interests.iter().filter_map(|interest| match interest {
+            Interest::Expiry { tx: other, expiry } if *other == tx => Some((tx.clone(), expiry.clone())),
+            _ => None,
+        });
+        self.expiries.extend(asked.collect::<Vec<_>>());
         if self.chain.iter().flat_map(|block| &block.txs).any(|fact| fact.tx == tx) {
             return;
         }
@@ -462,7 +566,17 @@ impl Simulation {
         let head = self.head().header.clone();
         let Some(tx) = self.random.pick(&self.txs).map(|tx| tx.fact.clone()) else { return };
         let elsewhere = BlockRef { height: head.block.height, hash: "elsewhere".into() };
-        match self.random.below(4) {
+        let kinds = if self.rich { 6 } else { 4 };
+        match self.random.below(kinds) {
+            4 => {
+                let expiry = Expiry::Height(0);
+                self.observe(Observation::Expired { tx: tx.tx, expiry, block: elsewhere });
+            }
+            5 if head.block.height > self.finalized => {
+                let asked: Vec<_> = self.expiries.iter().cloned().collect();
+                let Some((tx, expiry)) = self.random.pick(&asked).cloned() else { return };
+                self.observe(Observation::Expired { tx, expiry, block: head.block });
+            }
             0 => {
                 let place = Place::Block { block: elsewhere, time: head.time };
                 self.observe(Observation::Found(TxFact { place, ..tx }));
@@ -604,8 +718,7 @@ impl Simulation {
     fn check_complete(&self) {
         for id in &self.watches {
             let watch = &self.steady.watches[id];
-            let failed =
-                matches!(&watch.outcome, Some(Outcome::Failed(reason)) if reason.as_str() == "deadline_passed");
+            let failed = matches!(&watch.outcome, Some(Outcome::Failed(Reason::DeadlinePassed | Reason::Expired)));
             let unlimited = watch.request.terms.deadline == Timestamp(START_MS + 1_000 * BLOCK_MS);
             if !failed || !unlimited || watch.request.terms.amount_rule != AmountRule::AtLeast {
                 continue;
@@ -622,7 +735,7 @@ impl Simulation {
                 .filter(|block| watch.is_one_shot() || block.header.block.height > after)
                 .filter(|block| terms.not_before.is_none_or(|time| block.header.time >= time))
                 .flat_map(|block| &block.txs)
-                .filter(|fact| is_subject(fact))
+                .filter(|fact| is_subject(fact) && objection(terms, fact).is_none())
                 .flat_map(|fact| fact.transfers.iter().map(move |moved| (fact, moved)))
                 .filter(|(fact, moved)| {
                     let claimed = |index| {
@@ -658,7 +771,27 @@ fn make_tx(random: &mut Random, n: u64, shared: bool) -> Tx {
         fact.transfers.push(transfer(1, &format!("shop{}", random.below(3)), 60));
     }
     let reverted_on = random.chance(40).then(|| char::from(b'0' + u8::try_from(random.below(10)).expect("a digit")));
-    Tx { fact, reverted_on }
+    Tx { fact, reverted_on, last: None }
+}
+
+/// Marks, and an end of validity.
+fn enrich(random: &mut Random, tx: &mut Tx) {
+    let memos = [&[][..], &["m0"], &["m1"], &["m0", "m1"]];
+    let references = [&[][..], &["r0"], &["r0", "r1"], &["r1", "r2", "r0"]];
+    tx.fact.memos = random.pick(&memos).expect("not empty").iter().map(ToString::to_string).collect();
+    tx.fact.references = random.pick(&references).expect("not empty").iter().map(|text| (*text).into()).collect();
+    tx.last = random.chance(60).then(|| 6 + random.below(25));
+}
+
+/// What binds a payment, worked out on its own.
+fn objection(terms: &Terms, fact: &TxFact) -> Option<&'static str> {
+    if let Some(memo) = &terms.memo
+        && !fact.memos.iter().any(|carried| carried == memo)
+    {
+        return Some("memo_mismatch");
+    }
+    let missing = terms.references.iter().filter(|reference| !fact.references.contains(reference)).count();
+    (missing > 0).then_some("reference_missing")
 }
 
 /// Depths that the model understands.

@@ -101,9 +101,9 @@ pub fn watch_expiring(tx: &str, expiry: Expiry) -> WatchRequest {
     request(Subject::Transaction { tx: tx.into(), expiry: Some(expiry) }, 100, 1)
 }
 
-/// A transaction that pays `shop`, and carries these memos.
-pub fn carries(tx: &str, memos: &[&str]) -> TxFact {
-    TxFact { memos: memos.iter().map(ToString::to_string).collect(), ..pays(tx, "shop", 100) }
+/// A transaction that pays `amount` to `shop`, and carries these memos.
+pub fn carries(tx: &str, memos: &[&str], amount: u64) -> TxFact {
+    TxFact { memos: memos.iter().map(ToString::to_string).collect(), ..pays(tx, "shop", amount) }
 }
 
 /// A watch on the address `shop`.

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use h402_watch_engine::amount::Amount;
-use h402_watch_engine::id::{Timestamp, TxId, WatchId};
+use h402_watch_engine::id::{BlockRef, Timestamp, TxId, WatchId};
 use h402_watch_engine::input::{Execution, Observation, Place, TxFact};
 use h402_watch_engine::judge::satisfies;
-use h402_watch_engine::request::{AtDeadline, Subject, WatchRequest};
+use h402_watch_engine::request::{AtDeadline, Expiry, Subject, WatchRequest};
 use h402_watch_engine::watch::{Outcome, Watch};
 
 use super::support::HORIZON;
-use super::{Mined, blocks_of};
+use super::{Mined, blocks_of, objection};
 
 /// An outcome in one word.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ struct Asked {
     extended: bool,
     /// The height at which the transaction left the chain, until somebody says where it went.
     lost_at: Option<u64>,
+    /// Whether the source has proved that the transaction can be included no more.
+    expired: bool,
     told: Told,
 }
 
@@ -52,6 +54,7 @@ pub struct Model {
     watches: BTreeMap<WatchId, Asked>,
     /// Heights and facts of the canonical chain.
     chain: Vec<Mined>,
+    finalized: Option<u64>,
 }
 
 impl Model {
@@ -64,8 +67,8 @@ impl Model {
     }
 
     pub fn create(&mut self, id: WatchId, request: WatchRequest, step: u64) {
-        let (looked_up, extended, lost_at) = (false, false, None);
-        self.watches.insert(id, Asked { request, step, looked_up, extended, lost_at, told: Told::Open });
+        let (looked_up, extended, lost_at, expired) = (false, false, None, false);
+        self.watches.insert(id, Asked { request, step, looked_up, extended, lost_at, expired, told: Told::Open });
     }
 
     pub fn cancel(&mut self, id: &WatchId) {
@@ -106,9 +109,7 @@ impl Model {
                 self.locate(tx);
             }
             Observation::LookedUp { watch, facts, .. } => {
-                if self.chain.is_empty() {
-                    self.chain = truth.to_vec();
-                }
+                self.start(truth);
                 for fact in facts {
                     self.locate(&fact.tx);
                 }
@@ -116,6 +117,11 @@ impl Model {
                     asked.looked_up = true;
                 }
             }
+            Observation::Finality { block, .. } => {
+                self.start(truth);
+                self.finalized = self.finalized.max(Some(block.height));
+            }
+            Observation::Expired { tx, expiry, block } if self.proves(expiry, block) => self.expire(tx, expiry),
             Observation::Synced { at } => {
                 let synced = (*at).min(now);
                 self.pass_deadlines(|deadline| deadline <= synced);
@@ -123,6 +129,30 @@ impl Model {
             _ => {}
         }
         self.judge();
+    }
+
+    fn start(&mut self, truth: &[Mined]) {
+        if self.chain.is_empty() {
+            self.chain = truth.to_vec();
+        }
+    }
+
+    fn proves(&self, expiry: &Expiry, block: &BlockRef) -> bool {
+        let is_final = self.finalized.is_some_and(|finalized| block.height <= finalized);
+        let reached = match expiry {
+            Expiry::Height(last) => block.height >= *last,
+            Expiry::Nonce { .. } => true,
+        };
+        is_final && reached && self.chain.iter().any(|mined| mined.header.block == *block)
+    }
+
+    fn expire(&mut self, tx: &TxId, expiry: &Expiry) {
+        let subject = Subject::Transaction { tx: tx.clone(), expiry: Some(expiry.clone()) };
+        let stating = self.watches.iter().filter(|(_, asked)| asked.request.subject == subject);
+        let absent = stating.filter(|(_, asked)| self.included(asked).is_none());
+        for id in absent.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            self.watches.get_mut(&id).expect("there").expired = true;
+        }
     }
 
     /// What is known in a block from `first` on leaves the chain.
@@ -163,12 +193,17 @@ impl Model {
     fn verdict(&self, asked: &Asked) -> Told {
         let terms = &asked.request.terms;
         let shallow_or_gone = || if asked.extended { self.after_extension(asked) } else { Told::Open };
-        let Some((fact, time, depth)) = self.included(asked) else { return shallow_or_gone() };
+        let Some((fact, time, depth)) = self.included(asked) else {
+            return if asked.expired && asked.looked_up { Told::ended("expired") } else { shallow_or_gone() };
+        };
         if depth < blocks_of(&asked.request) {
             return shallow_or_gone();
         }
         if fact.execution == Execution::Reverted {
             return Told::ended("reverted");
+        }
+        if let Some(reason) = objection(terms, fact) {
+            return Told::ended(reason);
         }
         if terms.not_before.is_some_and(|asked| time < asked) {
             return Told::ended("too_early");
@@ -199,6 +234,7 @@ impl Model {
             return asked.lost_at.is_some_and(|left| head < left + u64::from(HORIZON));
         };
         let counts = fact.execution != Execution::Reverted
+            && objection(terms, fact).is_none()
             && terms.not_before.is_none_or(|asked| time >= asked)
             && time <= terms.deadline;
         counts && depth < blocks_of(&asked.request)
@@ -224,10 +260,11 @@ impl Model {
     fn judge(&mut self) {
         let ids: Vec<_> = self.watches.keys().cloned().collect();
         for id in ids {
+            if self.included(&self.watches[&id]).is_some() {
+                let asked = self.watches.get_mut(&id).expect("there");
+                (asked.lost_at, asked.expired) = (None, false);
+            }
             if self.watches[&id].told == Told::Open {
-                if self.included(&self.watches[&id]).is_some() {
-                    self.watches.get_mut(&id).expect("there").lost_at = None;
-                }
                 let told = self.verdict(&self.watches[&id]);
                 self.watches.get_mut(&id).expect("there").told = told;
             }
