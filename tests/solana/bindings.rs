@@ -118,7 +118,7 @@ async fn a_reference_that_is_spammed_finds_its_payment() {
     node.send_unchecked(Draft::by(&poor).token_to(&mint, &mint.account(&to), 5).references(&[reference])).await;
     node.send(node.draft().sol(&shop(), SOL).references(&[reference])).await;
     node.send(node.draft().token(&mint, &shop(), 5).references(&[reference])).await;
-    node.send(node.draft().sol(&to, 5).references(&[reference])).await;
+    node.send(node.draft().sol(&to, SOL).references(&[reference])).await;
     node.pay_token(&mint, &to, 5).await;
     seal(&node, &mut client, 1).await;
     assert!(client.receipts(&id).await.is_empty());
