@@ -124,6 +124,18 @@ impl Executed {
         self.memos.is_none() && self.accounts.iter().any(|account| MEMO_PROGRAMS.contains(&account.as_str()))
     }
 
+    /// Lamports that come out of one's own token account, unwrapped or as its rent, are no payment.
+    fn return_own_rent(&self, all: &mut BTreeMap<AssetId, Vec<Movement>>) {
+        let Some(native) = all.get_mut(AssetId::NATIVE) else { return };
+        for held in self.tokens.iter().flatten().filter(|held| !held.after) {
+            let Some((before, after)) = self.lamports.get(held.account) else { continue };
+            let taken = i128::from(before.saturating_sub(*after));
+            if let Some(movement) = native.iter_mut().find(|movement| movement.holder == held.owner) {
+                movement.change -= taken;
+            }
+        }
+    }
+
     /// The fact about it.
     pub fn fact(&self, link: &Link, verification: Verification) -> TxFact {
         let succeeded = self.err.is_none();
@@ -204,6 +216,7 @@ impl Movements {
             let change = i128::from(*after) + i128::from(fee) - i128::from(*before);
             all.entry(AssetId::native()).or_default().push(Movement { index: i, holder: holder.clone(), change });
         }
+        tx.return_own_rent(&mut all);
         for held in tx.tokens.iter().flatten() {
             let index = TOKENS_FROM + u32::try_from(held.account).unwrap_or(TOKENS_FROM - 1);
             let change = if held.after { i128::from(held.amount) } else { -i128::from(held.amount) };

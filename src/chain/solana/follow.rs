@@ -30,6 +30,8 @@ use crate::chain::{Health, HealthState, Mailbox, Reporter, Settings, Start, Stop
 const CHUNK: usize = 50;
 /// Slots above our head beyond which nodes are asked for older statuses too: without that they look back 150 blocks.
 const RECENT: u64 = 100;
+/// Transactions that are remembered though nobody watches them any more.
+const SPARE: usize = 1024;
 /// How long announcements of slots are gathered.
 const GATHER: Duration = Duration::from_millis(20);
 /// How long a cluster may be without a new block before it is said to stand still.
@@ -50,6 +52,8 @@ pub(super) struct Follower {
     pub(super) seen: HashSet<TxId>,
     /// Watched transactions that were reported in a block, and its height.
     pub(super) landed: HashMap<TxId, u64>,
+    /// The highest block with a fact in it: finality is asked for only up to there.
+    pub(super) highest_fact: Option<u64>,
     /// Those that were reported to land no more.
     pub(super) expired: HashSet<Expiring>,
     /// When nonce accounts were read, and our head when each nonce was first heard of.
@@ -64,6 +68,8 @@ pub(super) struct Follower {
     behind: bool,
     advanced_at: Instant,
     compared_at: Option<Instant>,
+    /// The head up to which nothing was left to tell.
+    synced: Option<Hash>,
     state: HealthState,
     pulse: Pulse,
 }
@@ -81,6 +87,8 @@ impl Follower {
             lost: Vec::new(),
             seen: HashSet::new(),
             landed: HashMap::new(),
+            // What was settled before the restart still waits for its finality.
+            highest_fact: start.headers.last().map(|header| header.block.height),
             expired: HashSet::new(),
             nonces_at: None,
             nonces_since: HashMap::new(),
@@ -90,6 +98,7 @@ impl Follower {
             behind: false,
             advanced_at: Instant::now(),
             compared_at: None,
+            synced: None,
             state: HealthState::Syncing,
             pulse: Pulse::default(),
         }
@@ -187,8 +196,10 @@ impl Follower {
         let landed = self.landed_in(&view, &asked);
         let followed = self.follow(source, &view, scans, &landed).await?;
         self.tell_statuses(&view, &asked, landed).await?;
-        self.tell_finality(view.finalized).await?;
-        self.expire().await?;
+        if followed.is_ok() {
+            self.tell_finality(view.finalized).await?;
+            self.expire().await?;
+        }
         match followed {
             Ok(true) => self.rest(&view).await,
             Ok(false) => Ok(HealthState::Syncing),
@@ -210,7 +221,9 @@ impl Follower {
     fn asked(&mut self, scans: bool) -> Vec<TxId> {
         let wants = self.mailbox.interests();
         let open = &wants.interests.txs;
-        self.landed.retain(|tx, _| open.contains(tx));
+        if self.landed.len() > open.len() + SPARE {
+            self.landed.retain(|tx, _| open.contains(tx));
+        }
         self.seen.retain(|tx| open.contains(tx));
         if scans {
             return self.seen.iter().take(STATUSES_AT_ONCE).cloned().collect();
@@ -234,7 +247,7 @@ impl Follower {
         let from = At { height: 0, slot: tip.saturating_sub(u64::from(self.settings.look_back)) };
         match self.node.range(source, from, CHUNK as u64).await {
             Answer::Found(supplier, blocks) => match self.join(supplier, blocks, false, &HashMap::new(), 0).await? {
-                Ok(_) => {
+                Ok(_whole) => {
                     self.behind = true;
                     Ok(HealthState::Syncing)
                 }
@@ -277,14 +290,15 @@ impl Follower {
         let whole_chunk = blocks.last().is_some_and(|block| block.link.slot == last);
         self.blocks_per_poll = blocks.len();
         let joined = self.join(supplier, blocks, scans, landed, view.finalized).await?;
-        Ok(joined.map(|()| {
-            self.behind = whole_chunk && view.confirmed > last;
-            self.behind = self.behind && above.last().is_some_and(|tip| *tip > last || slots.len() == CHUNK);
+        let more = whole_chunk && view.confirmed > last && (slots.len() == CHUNK || above.last() > Some(&last));
+        Ok(joined.map(|all| {
+            self.behind = more || !all;
             !self.behind
         }))
     }
 
-    /// Joins blocks to our chain, and reports them with what they hold, as far as that can be had.
+    /// Joins blocks to our chain, and reports them with what they hold, as far as that can be had. `Ok(false)`: not yet, what
+    /// they hold has to be asked for anew.
     async fn join(
         &mut self,
         supplier: usize,
@@ -292,14 +306,18 @@ impl Follower {
         scans: bool,
         landed: &HashMap<u64, Vec<TxId>>,
         finalized: u64,
-    ) -> Result<Result<(), Hold>, Stopping> {
+    ) -> Result<Result<bool, Hold>, Stopping> {
         let blocks = match self.walk.step(&self.node, supplier, blocks, false).await {
-            Step::Same => return Ok(Ok(())),
+            Step::Same => return Ok(Ok(true)),
             Step::Hold(hold) => return Ok(Err(hold)),
             Step::Take { blocks, .. } => blocks,
         };
         let head = self.walk.mirror.head().copied();
         let forks = head.is_some_and(|head| blocks[0].link.parent != head.hash);
+        if forks && !scans && self.forget_landed(blocks[0].link.height) {
+            // Where transactions are on this branch that were in blocks of the other was not asked.
+            return Ok(Ok(false));
+        }
         let (mut report, mut hold) = (Vec::with_capacity(blocks.len()), None);
         let mut last_time = self.walk.mirror.at(blocks[0].link.height.wrapping_sub(1)).map_or(0, |below| below.time);
         for block in blocks {
@@ -324,7 +342,21 @@ impl Follower {
                 self.report(vec![one], finalized).await?;
             }
         }
-        Ok(hold.map_or(Ok(()), Err))
+        Ok(hold.map_or(Ok(true), Err))
+    }
+
+    /// Remembers that a transaction is in a block that is told.
+    pub(super) fn note_landed(&mut self, tx: &TxId, height: u64) {
+        self.seen.remove(tx);
+        self.landed.insert(tx.clone(), height);
+        self.highest_fact = self.highest_fact.max(Some(height));
+    }
+
+    /// Forgets what landed at a height or above. Whether there was any.
+    fn forget_landed(&mut self, height: u64) -> bool {
+        let before = self.landed.len();
+        self.landed.retain(|_, landed| *landed < height);
+        self.landed.len() < before
     }
 
     /// What a block holds of what is watched.
@@ -355,11 +387,10 @@ impl Follower {
             return Ok(());
         };
         let links: Vec<_> = report.iter().map(|(link, _)| *link).collect();
-        self.landed.retain(|_, height| *height < first.height);
+        self.forget_landed(first.height);
         for (link, facts) in &report {
             for fact in facts {
-                self.seen.remove(&fact.tx);
-                self.landed.insert(fact.tx.clone(), link.height);
+                self.note_landed(&fact.tx, link.height);
             }
         }
         // Each block states a time that is not before its parent's (agave: `bank::update_clock`).
@@ -377,13 +408,18 @@ impl Follower {
         Ok(())
     }
 
-    /// Reports the highest of our blocks that is final, if it is a higher one than before.
+    /// Reports the highest of our blocks that is final, while somebody waits for a higher one than before. A slot alone says
+    /// nothing of a block: it must be ours that is final there (invariant 6).
     async fn tell_finality(&mut self, finalized: u64) -> Result<(), Stopping> {
         let link = self.walk.mirror.iter().rev().find(|link| link.slot <= finalized).copied();
-        match link.filter(|link| self.walk.mirror.finalized().is_none_or(|known| known < link.height)) {
-            Some(link) => self.finalize(&link).await,
-            None => Ok(()),
+        let known = self.walk.mirror.finalized();
+        let Some(link) = link.filter(|link| known.is_none_or(|known| known < link.height)) else { return Ok(()) };
+        let expiring = || !self.mailbox.interests().interests.expiries.is_empty();
+        let waits = self.highest_fact.is_some_and(|height| known.is_none_or(|known| known < height)) || expiring();
+        if waits && self.node.is_final(self.preferred, &link, self.settings.quorum).await {
+            self.finalize(&link).await?;
         }
+        Ok(())
     }
 
     async fn finalize(&mut self, link: &Link) -> Result<(), Stopping> {
@@ -405,8 +441,7 @@ impl Follower {
         let missed: Vec<_> = missed.flat_map(|(slot, txs)| txs.into_iter().map(move |tx| (tx, slot))).collect();
         let missed: Vec<_> = missed.into_iter().filter(|(tx, _)| !self.landed.contains_key(tx)).collect();
         for (link, fact) in self.read_landed(&missed).await {
-            self.seen.remove(&fact.tx);
-            self.landed.insert(fact.tx.clone(), link.height);
+            self.note_landed(&fact.tx, link.height);
             self.reports.observe(Observation::Found(fact)).await?;
         }
         for tx in asked {
@@ -447,8 +482,11 @@ impl Follower {
             self.behind = true;
             return Ok(HealthState::Syncing);
         }
-        // By the chain's own clock: while it stands still no deadline passes.
-        self.reports.observe(Observation::Synced { at: head.timestamp() }).await?;
+        if self.synced != Some(head.hash) {
+            // By the chain's own clock: while it stands still no deadline passes.
+            self.synced = Some(head.hash);
+            self.reports.observe(Observation::Synced { at: head.timestamp() }).await?;
+        }
         let still = self.advanced_at.elapsed();
         if still >= STANDSTILL {
             return Ok(HealthState::Degraded(format!("no new block for {} s", still.as_secs())));

@@ -78,7 +78,7 @@ impl Follower {
             let Some(tx) = subject(look_up) else { continue };
             match found.as_ref().map(|found| found.get(tx)) {
                 Ok(Some(Whereabouts::Landed(landed))) => {
-                    self.landed.insert(tx.clone(), landed.0.height);
+                    self.note_landed(tx, landed.0.height);
                     self.looked_up(look_up, vec![landed.1.clone()]).await?;
                 }
                 Ok(Some(Whereabouts::Above)) => {
@@ -171,7 +171,12 @@ impl Follower {
         }
         for (look_up, floor) in look_ups.into_iter().zip(floors) {
             match self.paid(&look_up, floor, &newest, &held).await {
-                Ok(facts) => self.looked_up(&look_up, facts).await?,
+                Ok(found) => {
+                    for (height, tx) in found.keys() {
+                        self.note_landed(tx, *height);
+                    }
+                    self.looked_up(&look_up, found.into_values().collect()).await?;
+                }
                 Err(error) => {
                     tracing::debug!(network = %self.settings.network, error, "a look-up waits");
                     self.look_ups.push_back(look_up);
@@ -181,16 +186,16 @@ impl Follower {
         Ok(())
     }
 
-    /// What an address was paid, down to a floor.
+    /// What an address was paid, down to a floor, in the order of blocks.
     async fn paid(
         &self,
         look_up: &LookUp,
         floor: Option<Floor>,
         newest: &[Link],
         held: &BTreeMap<u64, (Link, Vec<TxFact>)>,
-    ) -> Result<Vec<TxFact>, String> {
+    ) -> Result<BTreeMap<(u64, TxId), TxFact>, String> {
         // Nothing lies in blocks that counts.
-        let Some(floor) = floor else { return Ok(Vec::new()) };
+        let Some(floor) = floor else { return Ok(BTreeMap::new()) };
         let within: Vec<_> = newest.iter().filter(|link| floor.admits(link)).collect();
         if within.iter().any(|link| !held.contains_key(&link.height)) {
             return Err("a block of our chain can't be read".into());
@@ -208,7 +213,7 @@ impl Follower {
         for (height, (_, facts)) in held.iter().filter(|(_, (link, _))| floor.admits(link)) {
             found.extend(facts.iter().filter(pays).map(|fact| ((*height, fact.tx.clone()), fact.clone())));
         }
-        Ok(found.into_values().collect())
+        Ok(found)
     }
 
     /// What a block of our chain holds of what is watched.
@@ -259,7 +264,7 @@ impl Follower {
         for tx in txs {
             match found.get(&tx) {
                 Some(Whereabouts::Landed(landed)) => {
-                    self.landed.insert(tx, landed.0.height);
+                    self.note_landed(&tx, landed.0.height);
                     self.reports.observe(Observation::Found(landed.1.clone())).await?;
                 }
                 Some(Whereabouts::Above) => {

@@ -283,12 +283,25 @@ impl Node {
         Ok(Some(Fetched { link, parent_slot: block.parent_slot, hits }))
     }
 
+    /// Whether `quorum` endpoints call a block final, `start` being asked first.
+    pub async fn is_final(&self, start: usize, link: &Link, quorum: usize) -> bool {
+        let mut agreed = 0;
+        for offset in 0..self.len() {
+            let index = (start + offset) % self.len();
+            agreed += self.has(index, &[*link], get_final).await.into_iter().filter(|has| *has).count();
+            if agreed >= quorum {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Whether an endpoint's block at that slot is this one.
-    async fn has(&self, index: usize, links: &[Link]) -> Vec<bool> {
+    async fn has(&self, index: usize, links: &[Link], call: impl Fn(u64) -> Call) -> Vec<bool> {
         if !self.is_usable(index).await {
             return Vec::new();
         }
-        let calls: Vec<_> = links.iter().map(|link| get_block(link.slot, Detail::Header)).collect();
+        let calls: Vec<_> = links.iter().map(|link| call(link.slot)).collect();
         let Ok(answers) = self.at(index).batches(&calls).await else { return Vec::new() };
         let same = |(answer, link): (_, &Link)| {
             let block = self.read_block(self.at(index), answer, link.slot, Detail::Header);
@@ -329,7 +342,7 @@ impl Chain for Node {
     async fn agreeing(&self, beside: usize, link: &Link) -> usize {
         let mut agreeing = 0;
         for index in (0..self.len()).filter(|index| *index != beside) {
-            agreeing += self.has(index, &[*link]).await.into_iter().filter(|has| *has).count();
+            agreeing += self.has(index, &[*link], get_header).await.into_iter().filter(|has| *has).count();
         }
         agreeing
     }
@@ -340,7 +353,7 @@ impl Chain for Node {
         for index in 0..self.len() {
             prefixes.push(match supplier == Some(index) {
                 true => blocks.len(),
-                false => self.has(index, &links).await.into_iter().take_while(|has| *has).count(),
+                false => self.has(index, &links, get_header).await.into_iter().take_while(|has| *has).count(),
             });
         }
         prefixes.sort_unstable_by_key(|length| Reverse(*length));
@@ -355,6 +368,17 @@ fn get_block(slot: u64, detail: Detail) -> Call {
         "commitment": "confirmed", "maxSupportedTransactionVersion": VERSION_MAX,
     });
     ("getBlock", json!([slot, options]))
+}
+
+fn get_header(slot: u64) -> Call {
+    get_block(slot, Detail::Header)
+}
+
+/// The header of a block that is final, and none of one that is not.
+fn get_final(slot: u64) -> Call {
+    let (method, mut params) = get_block(slot, Detail::Header);
+    params[1]["commitment"] = json!("finalized");
+    (method, params)
 }
 
 fn get_blocks(from: u64, to: u64) -> Call {
