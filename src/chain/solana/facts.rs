@@ -6,9 +6,10 @@ use h402_watch_engine::amount::Amount;
 use h402_watch_engine::id::{Address, AssetId, SpendKey, TxId};
 use h402_watch_engine::input::{Execution, Place, Transfer, TxFact, Verification, Via};
 use serde_json::Value;
+use solana_hash::Hash;
 
 use super::text::Link;
-use super::wire::{BlockTx, Meta, RpcTx, TokenBalance};
+use super::wire::{BlockTx, Meta, RpcBlock, RpcTx, TokenBalance};
 use crate::chain::Interests;
 
 /// The programs that carry a text: SPL Memo, and the one before it.
@@ -260,5 +261,96 @@ impl Movements {
             let (sent, received) = (side(-1).unsigned_abs(), side(1).unsigned_abs());
             (received > 0 && sent > received).then_some((asset, sent))
         })
+    }
+}
+
+/// What a node's answer says of transactions: a block that was asked for with its accounts, or one transaction.
+///
+/// # Errors
+/// If it can't be read, or can't be.
+pub fn read(answer: &str) -> Result<Vec<TxFact>, String> {
+    let executed = match serde_json::from_str::<RpcTx<'_>>(answer) {
+        Ok(tx) => vec![Executed::of_transaction(&tx)?],
+        Err(_) => {
+            let block: RpcBlock<'_> = serde_json::from_str(answer).map_err(|error| error.to_string())?;
+            block.transactions.iter().flatten().map(Executed::of_block).collect::<Result<_, _>>()?
+        }
+    };
+    let link = Link { height: 0, hash: Hash::default(), parent: Hash::default(), time: 0, slot: 0 };
+    Ok(executed.iter().map(|executed| executed.fact(&link, Verification::Endpoint)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const PAYER: &str = "9WzDXwBbmkg8ZTbNMqUxvQRAyrZzDsGYdLVL9zYtAWWM";
+    const SHOP: &str = "2hxMBBkjXdCzSMrePEkwKe6bBQ4tBpj9p5jXcTYdUcc1";
+    const MINT: &str = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkwyTDt1v";
+
+    fn held(account: usize, owner: &str, amount: &str) -> Value {
+        json!({"accountIndex": account, "mint": MINT, "owner": owner, "programId": "p", "uiTokenAmount": {"amount": amount}})
+    }
+
+    /// A payment of tokens that opens the shop's account, by both of the ways in which it can be asked for.
+    fn both() -> [Value; 2] {
+        let accounts = [PAYER, "source", "target", MEMO_PROGRAMS[0], SHOP];
+        let meta = json!({
+            "err": null, "fee": 5000, "innerInstructions": [], "loadedAddresses": {"writable": [], "readonly": [SHOP]},
+            "preBalances": [1_000_000_000u64, 2_039_280, 0, 1, 0],
+            "postBalances": [997_955_720u64, 2_039_280, 2_039_280, 1, 0],
+            "preTokenBalances": [held(1, PAYER, "18446744073709551615")],
+            "postTokenBalances": [held(1, PAYER, "18446744073709551515"), held(2, SHOP, "99")],
+        });
+        let keys: Vec<_> = accounts.iter().map(|key| json!({"pubkey": key})).collect();
+        let in_block = json!({"transaction": {"signatures": ["s"], "accountKeys": keys}, "meta": meta});
+        let block = json!({
+            "blockhash": "b", "previousBlockhash": "a", "parentSlot": 0, "blockHeight": 1, "blockTime": 1,
+            "transactions": [in_block],
+        });
+        let memo = json!({"programIdIndex": 3, "data": bs58::encode("order 7").into_string()});
+        let message = json!({"accountKeys": accounts[..4], "instructions": [memo]});
+        [block, json!({"slot": 7, "meta": meta, "transaction": {"signatures": ["s"], "message": message}})]
+    }
+
+    #[test]
+    fn a_block_and_a_transaction_say_the_same() {
+        let [block, transaction] = both().map(|answer| read(&answer.to_string()).expect("it can be read").remove(0));
+        assert_eq!(transaction.memos, ["order 7"]);
+        assert_eq!(TxFact { memos: Vec::new(), ..transaction }, block);
+        let paid: Vec<_> = block.transfers.iter().map(|moved| (moved.to.as_str(), moved.amount.to_string())).collect();
+        // The rent of the new account goes to the account, not to the shop.
+        assert_eq!(paid, [("target", "2039280".to_owned()), (SHOP, "99".to_owned())]);
+        assert_eq!(block.transfers[1].from.as_ref().map(Address::as_str), Some(PAYER));
+        assert_eq!(block.notes.get(&format!("sent:{MINT}")).map(String::as_str), Some("100"), "a fee was withheld");
+        assert!(block.references.iter().any(|named| named.as_str() == SHOP));
+    }
+
+    #[test]
+    fn what_can_not_be_is_refused() {
+        let [mut block, _] = both();
+        let meta = &mut block["transactions"][0]["meta"];
+        for (key, wrong) in
+            [("preBalances", json!([1])), ("postTokenBalances", json!([held(1, SHOP, "-1")])), ("fee", json!(null))]
+        {
+            let right = std::mem::replace(&mut meta[key], wrong);
+            let text = json!({"blockhash": "b", "previousBlockhash": "a", "parentSlot": 0, "transactions": [
+                {"transaction": {"signatures": ["s"], "accountKeys": []}, "meta": meta}
+            ]});
+            assert!(read(&text.to_string()).is_err(), "{key}");
+            meta[key] = right;
+        }
+    }
+
+    #[test]
+    fn an_unknown_error_or_version_is_read_all_the_same() {
+        let [mut block, _] = both();
+        block["transactions"][0]["version"] = json!(200);
+        block["transactions"][0]["meta"]["err"] = json!({"SomethingNew": [1, 2]});
+        let fact = read(&block.to_string()).expect("it can be read").remove(0);
+        assert_eq!((fact.execution, fact.transfers.len()), (Execution::Reverted, 0));
+        assert_eq!(fact.notes.get("error").map(String::as_str), Some(r#"{"SomethingNew":[1,2]}"#));
     }
 }

@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Mailbox, Reporter, Settings, Source, Start, until_stopped};
 
+pub use facts::read;
 pub use text::{FAMILY, NAMESPACE, check_reference};
 
 /// The source of one Solana cluster.
