@@ -34,7 +34,7 @@ enum Command {
     /// Read the configuration and say what is wrong with it; start nothing.
     CheckConfig(ConfigFile),
     /// Make a watch at a running service and follow it to its outcome.
-    Watch(WatchCommand),
+    Watch(Box<WatchCommand>),
     /// Print the artefacts of a watch, or write them to files.
     Receipts(ReceiptsCommand),
     /// Print an address of a descriptor watch to be paid at, and its path.
@@ -73,8 +73,10 @@ struct WatchCommand {
 enum SubjectCommand {
     /// Follow one transaction.
     Tx {
-        /// Its hash.
+        /// Its hash, txid or signature.
         tx: String,
+        #[command(flatten)]
+        expiry: ExpiryArgs,
         #[command(flatten)]
         recipient: Recipient,
         #[command(flatten)]
@@ -99,11 +101,30 @@ enum SubjectCommand {
     },
 }
 
-#[derive(Args)]
+#[derive(Args, Default)]
 struct Recipient {
     /// Who must receive the payment.
     #[arg(long)]
     pay_to: String,
+    /// A memo that its transaction must carry.
+    #[arg(long)]
+    memo: Option<String>,
+    /// An address that its transaction must name; may be given several times.
+    #[arg(long = "reference", value_name = "ADDRESS")]
+    references: Vec<String>,
+}
+
+#[derive(Args)]
+struct ExpiryArgs {
+    /// The last height of a block that may include it: the lastValidBlockHeight of its blockhash.
+    #[arg(long, conflicts_with = "nonce_account")]
+    last_valid_height: Option<u64>,
+    /// The account of the durable nonce that it uses.
+    #[arg(long, requires = "nonce")]
+    nonce_account: Option<String>,
+    /// The nonce that it was signed with.
+    #[arg(long, requires = "nonce_account")]
+    nonce: Option<String>,
 }
 
 #[derive(Args)]
@@ -120,7 +141,7 @@ struct TermsArgs {
     /// native, or the token's address.
     #[arg(long, default_value = "native")]
     asset: String,
-    /// Blocks, or: safe, finalized.
+    /// Blocks, or: confirmed, safe, finalized.
     #[arg(long, default_value = "1")]
     depth: String,
     /// How long until the deadline, seconds.
@@ -185,7 +206,7 @@ pub fn main(cli: Cli) -> anyhow::Result<u8> {
             }
             Ok(0)
         }
-        Command::Watch(command) => runtime.block_on(watch(command)),
+        Command::Watch(command) => runtime.block_on(watch(*command)),
         Command::Receipts(command) => runtime.block_on(receipts(command)).map(|()| 0),
         Command::NextAddress(command) => runtime.block_on(next_address(command)).map(|()| 0),
     }
@@ -240,23 +261,32 @@ async fn connect(server: &Server) -> anyhow::Result<Client> {
 
 async fn watch(command: WatchCommand) -> anyhow::Result<u8> {
     use v1::watch_spec::Subject;
-    let (subject, pay_to, args) = match command.subject {
-        SubjectCommand::Tx { tx, recipient, terms } => {
-            (Subject::Transaction(v1::TransactionSubject { tx }), recipient.pay_to, terms)
+    let (subject, recipient, args) = match command.subject {
+        SubjectCommand::Tx { tx, expiry, recipient, terms } => {
+            let transaction = v1::TransactionSubject {
+                tx,
+                last_valid_height: expiry.last_valid_height,
+                nonce_account: expiry.nonce_account.unwrap_or_default(),
+                nonce: expiry.nonce.unwrap_or_default(),
+            };
+            (Subject::Transaction(transaction), recipient, terms)
         }
-        SubjectCommand::Address { recipient, terms } => {
-            (Subject::Address(v1::AddressSubject {}), recipient.pay_to, terms)
-        }
+        SubjectCommand::Address { recipient, terms } => (Subject::Address(v1::AddressSubject {}), recipient, terms),
         SubjectCommand::Descriptor { descriptor, gap_limit, terms } => {
             let subject = v1::DescriptorSubject { text: descriptor, gap_limit };
-            (Subject::OutputDescriptor(subject), String::new(), terms)
+            (Subject::OutputDescriptor(subject), Recipient::default(), terms)
         }
     };
     let spec = v1::WatchSpec {
         network: args.network.clone(),
         subject: Some(subject),
         binding: Some(v1::Binding { quote_hash: args.quote_hash.clone().unwrap_or_default(), ..Default::default() }),
-        terms: Some(v1::Terms { pay_to, ..terms(args)? }),
+        terms: Some(v1::Terms {
+            pay_to: recipient.pay_to,
+            memo: recipient.memo.unwrap_or_default(),
+            references: recipient.references,
+            ..terms(args)?
+        }),
         ..Default::default()
     };
     let mut client = connect(&command.server).await?;
@@ -279,10 +309,12 @@ async fn watch(command: WatchCommand) -> anyhow::Result<u8> {
 
 fn terms(args: TermsArgs) -> anyhow::Result<v1::Terms> {
     let depth = match args.depth.as_str() {
+        "confirmed" => v1::terms::Depth::DepthTag(v1::FinalityTag::Confirmed.into()),
         "safe" => v1::terms::Depth::DepthTag(v1::FinalityTag::Safe.into()),
         "finalized" => v1::terms::Depth::DepthTag(v1::FinalityTag::Finalized.into()),
         blocks => {
-            v1::terms::Depth::DepthBlocks(blocks.parse().context("--depth: expected a number, safe or finalized")?)
+            let expected = "--depth: expected a number, confirmed, safe or finalized";
+            v1::terms::Depth::DepthBlocks(blocks.parse().context(expected)?)
         }
     };
     let amount = match args.decimals {
@@ -360,6 +392,26 @@ fn write_artefact(event: &v1::Event, folder: Option<&Path>) -> anyhow::Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What `watch` makes of an expiry; `None` where it refuses the arguments.
+    fn expiry(arguments: &[&str]) -> Option<(Option<u64>, Option<String>, Option<String>)> {
+        let rest = ["--network", "n", "--pay-to", "p", "--amount", "1"];
+        let all = ["h402-watch", "watch", "tx", "t"].iter().chain(arguments).chain(&rest);
+        let Command::Watch(command) = Cli::try_parse_from(all).ok()?.command else { return None };
+        let SubjectCommand::Tx { expiry, .. } = command.subject else { return None };
+        Some((expiry.last_valid_height, expiry.nonce_account, expiry.nonce))
+    }
+
+    #[test]
+    fn a_transaction_expires_in_one_way_or_in_none() {
+        assert_eq!(expiry(&[]), Some((None, None, None)));
+        assert_eq!(expiry(&["--last-valid-height", "7"]), Some((Some(7), None, None)));
+        let nonce = Some((None, Some("a".to_owned()), Some("v".to_owned())));
+        assert_eq!(expiry(&["--nonce-account", "a", "--nonce", "v"]), nonce);
+        assert_eq!(expiry(&["--nonce-account", "a"]), None);
+        assert_eq!(expiry(&["--nonce", "v"]), None);
+        assert_eq!(expiry(&["--last-valid-height", "7", "--nonce-account", "a", "--nonce", "v"]), None);
+    }
 
     #[test]
     fn human_amounts_are_converted_by_moving_digits() {

@@ -202,9 +202,8 @@ pub struct Network {
     /// How long after a failed or partial outcome late transfers are reported, ms.
     #[serde(default = "day")]
     pub late_window_ms: u64,
-    /// Which finality tags the network knows.
-    #[serde(default = "both_tags")]
-    pub finality_tags: Vec<TagWord>,
+    /// Which finality tags the network knows, of those that its chain family has. Default: all of these.
+    pub finality_tags: Option<Vec<TagWord>>,
     /// How contract payments in the native coin are found: `auto`, `trace`, `balance`, `off`.
     #[serde(default)]
     pub internal_transfers: InternalTransfers,
@@ -240,14 +239,12 @@ fn one() -> usize {
     1
 }
 
-fn both_tags() -> Vec<TagWord> {
-    vec![TagWord::Safe, TagWord::Finalized]
-}
-
 /// A finality tag as the file names it.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum TagWord {
+    /// `confirmed`
+    Confirmed,
     /// `safe`
     Safe,
     /// `finalized`
@@ -265,7 +262,7 @@ pub struct Endpoint {
     /// Bitcoin without a node of one's own: an Electrum server, `tcp://host:port` or `ssl://host:port`. All endpoints of a
     /// network are of one kind.
     pub electrum_url: Option<Secret>,
-    /// EVM: `ws://` or `wss://`: new heads are learned sooner.
+    /// EVM and Solana: `ws://` or `wss://`: new heads are learned sooner.
     pub ws_url: Option<Secret>,
     /// Bitcoin: `tcp://` of the node's zmqpubhashblock, zmqpubsequence and zmqpubrawtx: blocks and transactions are learned
     /// sooner.
@@ -468,7 +465,7 @@ impl Network {
         Ok(())
     }
 
-    /// What the engine goes by.
+    /// What the engine goes by; the tags are narrowed to those of the chain family, which is not known here.
     pub fn rules(&self) -> NetworkRules {
         NetworkRules {
             network: NetworkId::from(self.id.as_str()),
@@ -481,13 +478,17 @@ impl Network {
         }
     }
 
-    /// The tags that it knows.
+    /// The tags that it may know.
     pub fn tags(&self) -> Vec<Tag> {
         let tag = |word: &TagWord| match word {
+            TagWord::Confirmed => Tag::Confirmed,
             TagWord::Safe => Tag::Safe,
             TagWord::Finalized => Tag::Finalized,
         };
-        self.finality_tags.iter().map(tag).collect()
+        match &self.finality_tags {
+            Some(words) => words.iter().map(tag).collect(),
+            None => vec![Tag::Confirmed, Tag::Safe, Tag::Finalized],
+        }
     }
 
     /// How often the tip is asked for.

@@ -26,7 +26,7 @@
 //! | `engine/judge` | all verdicts: which transfer counts, which outcome follows, what a deadline decides |
 //! | `engine/claims`, `heads`, `network` | who owns which transfer; the chain of headers; who waits for what |
 //! | `engine/receipt`, `canonical` | the artefacts, and RFC 8785 |
-//! | `engine/descriptor`, `timeouts` | addresses that a descriptor derives; what time decides |
+//! | `engine/descriptor`, `timeouts`, `expiry` | addresses that a descriptor derives; what time decides; what can be included no more |
 //! | [`chain`] | the source trait, interests and questions, health |
 //! | `chain/walk`, `mirror` | from the chain that the engine holds to a tip: blocks that join, forks, halts; the same for all families |
 //! | `chain/endpoint`, `pool`, `query` | one URL; all of them; what an address has received |
@@ -67,9 +67,10 @@
 //!    `reversed_when_a_settled_payment_is_gone_for_good` (tests/nodes/outcomes.rs).
 //! 9. *A lagging, lying or broken endpoint may delay an outcome and can't produce a wrong one.* Held by tests/nodes/faults.rs and
 //!    tests/bitcoin/faults.rs.
-//! 10. *Not found is not a fact.* `engine/judge`: absence leads to an outcome at the deadline only, or by a block's time. Held by
-//!     `evicted_from_the_mempool_goes_back_to_pending_and_can_return` and
-//!     `an_authorization_past_its_valid_before_is_expired`.
+//! 10. *Not found is not a fact.* `engine/judge`: absence leads to an outcome at the deadline only, by a block's time, or by a final
+//!     block that proves an expiry. Held by
+//!     `evicted_from_the_mempool_goes_back_to_pending_and_can_return`, `an_authorization_past_its_valid_before_is_expired` and
+//!     `it_counts_only_with_a_final_block_of_the_chain_that_has_reached_it` (tests/engine/expiries.rs).
 //! 11. *Everything has a bound.* Named constants beside what they bound; `many_watches_in_one_stream_answered_in_order`,
 //!     `a_message_of_10_mb_is_refused_and_the_connection_lives`, `a_subscriber_that_stops_reading_slows_nobody_and_loses_nothing`.
 //! 12. *Node calls per block do not grow with the number of watches.* Held by `requests_per_block_do_not_grow_with_watches`, for

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use h402_watch_engine::id::NetworkId;
+use h402_watch_engine::receipt::tag_word;
 use h402_watch_engine::rules::NetworkRules;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -117,6 +118,11 @@ fn networks(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<(Vec<Netw
             made.map_err(|bad| anyhow::anyhow!("network {}: {}: expected {}", network.id, bad.field, bad.expected))?;
         let mut rules =
             NetworkRules { searches_below: family.searches_below, derive: family.derive, ..network.rules() };
+        if network.finality_tags.is_some() && rules.tags.iter().any(|tag| !family.tags.contains(tag)) {
+            let known: Vec<_> = family.tags.iter().map(|tag| tag_word(*tag)).collect();
+            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+            anyhow::bail!("network {}: finality_tags: expected tags that its chain knows ({known})", network.id);
+        }
         rules.tags.retain(|tag| family.tags.contains(tag));
         adapters.push((rules.network.clone(), source));
         setups.push(NetworkSetup { rules, aliases: network.aliases.clone(), family });

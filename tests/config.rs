@@ -1,6 +1,8 @@
 //! What a configuration may say, and what its author is told otherwise.
 
 use h402_watch::config::Config;
+use h402_watch::run;
+use h402_watch_engine::request::Tag;
 
 const GOOD: &str = r#"
 [store]
@@ -22,6 +24,20 @@ fn the_shortest_configuration_has_defaults() {
     let config = Config::parse(GOOD, "test.toml", &[]).expect("loads");
     assert_eq!(config.grpc.listen.to_string(), "127.0.0.1:4020");
     assert_eq!(config.networks[0].rules().deadline_grace_ms, 48_000);
+}
+
+/// A network has the tags of its chain family, unless the file says which.
+#[test]
+fn finality_tags_are_all_or_those_that_are_named() {
+    let tags = |text: &str| Config::parse(text, "test.toml", &[]).expect("loads").networks[0].tags();
+    assert_eq!(tags(GOOD), [Tag::Confirmed, Tag::Safe, Tag::Finalized]);
+    let named = |words: &str| GOOD.replace("block_time_ms", &format!("finality_tags = [{words}]\nblock_time_ms"));
+    assert_eq!(tags(&named("\"confirmed\", \"finalized\"")), [Tag::Confirmed, Tag::Finalized]);
+    assert_eq!(tags(&named("")), []);
+    let check = |text: &str| run::check(&Config::parse(text, "test.toml", &[]).expect("loads"));
+    check(&named("\"safe\"")).expect("EVM chains know it");
+    let refused = check(&named("\"confirmed\"")).expect_err("EVM chains don't").to_string();
+    assert_eq!(refused, "network eip155:1: finality_tags: expected tags that its chain knows (safe, finalized)");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 /// What a client asks for.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchSpec {
-    /// CAIP-2 (`eip155:8453`), or an alias from the configuration (`base`).
+    /// CAIP-2 (`eip155:8453`, `solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp`), or an alias from the configuration (`base`).
     #[prost(string, tag = "1")]
     pub network: ::prost::alloc::string::String,
     /// What it must meet.
@@ -40,9 +40,22 @@ pub mod watch_spec {
 /// One transaction, whoever replaces it included.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TransactionSubject {
-    /// EVM: the transaction hash, 0x and 64 hex digits. Bitcoin: the txid, 64 hex digits; the wtxid names nothing.
+    /// EVM: the transaction hash, 0x and 64 hex digits. Bitcoin: the txid, 64 hex digits; the wtxid names nothing. Solana: the
+    /// first signature, base58.
     #[prost(string, tag = "1")]
     pub tx: ::prost::alloc::string::String,
+    /// Solana: the `lastValidBlockHeight` of its blockhash. Once a final block has that height and the transaction is nowhere,
+    /// the watch fails with `expired`, without waiting for the deadline. It is the client's word: one that is too low fails a
+    /// payment that may land yet, which is then told as `late`. Default: not known.
+    #[prost(uint64, optional, tag = "2")]
+    pub last_valid_height: ::core::option::Option<u64>,
+    /// Solana, for a transaction with a durable nonce: the nonce account, and the nonce that it was signed with. Once the account
+    /// holds another one in a final block and the transaction is nowhere, the watch fails with `expired`. Both or neither, and
+    /// not together with `last_valid_height`.
+    #[prost(string, tag = "3")]
+    pub nonce_account: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub nonce: ::prost::alloc::string::String,
 }
 /// Whatever reaches `terms.pay_to`: transfers are added up.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -79,10 +92,11 @@ pub struct DescriptorSubject {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Terms {
     /// Who must receive it. EVM: with a correct EIP-55 checksum, or all in one case. Bitcoin: an address of the network, or
-    /// `script:` and the hex of an output's script. Empty for a descriptor.
+    /// `script:` and the hex of an output's script. Solana: the wallet that receives SOL, or owns the token account that
+    /// receives the token. Empty for a descriptor.
     #[prost(string, tag = "1")]
     pub pay_to: ::prost::alloc::string::String,
-    /// `native` (the default), or the token's address.
+    /// `native` (the default), or the token's address; on Solana its mint.
     #[prost(string, tag = "2")]
     pub asset: ::prost::alloc::string::String,
     /// How much, more than 0.
@@ -91,7 +105,8 @@ pub struct Terms {
     /// Default: at least.
     #[prost(enumeration = "AmountRule", tag = "4")]
     pub amount_rule: i32,
-    /// Who must pay it. Default: anyone. Bitcoin: not to be set, inputs don't say who pays.
+    /// Who must pay it: EVM: the transfer's `from`, or who sent the transaction. Solana: the wallet that the transfer comes from,
+    /// or who pays the fee. Default: anyone. Bitcoin: not to be set, inputs don't say who pays.
     #[prost(string, tag = "5")]
     pub payer: ::prost::alloc::string::String,
     /// Blocks that state an earlier time do not count. 0: for an address what was mined after the watch was made, for other
@@ -109,6 +124,17 @@ pub struct Terms {
     /// for one that was mined before the watch was made, if the node has no index of transactions.
     #[prost(uint64, optional, tag = "11")]
     pub from_height: ::core::option::Option<u64>,
+    /// A memo that the payment's transaction must carry, byte for byte as it stands there; at most 566 bytes. Solana only.
+    /// Default: any, or none.
+    #[prost(string, tag = "12")]
+    pub memo: ::prost::alloc::string::String,
+    /// Addresses that the payment's transaction must all name, whether it pays them or not, as Solana Pay's `reference`; at most
+    /// 8. Solana only.
+    ///
+    /// A payment that carries what a watch asks for is not given to a watch that asks for neither memo nor references, even if
+    /// that is older.
+    #[prost(string, repeated, tag = "13")]
+    pub references: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// How deep it must lie; required.
     #[prost(oneof = "terms::Depth", tags = "6, 7")]
     pub depth: ::core::option::Option<terms::Depth>,
@@ -161,8 +187,8 @@ pub struct Watch {
     pub state: i32,
     #[prost(enumeration = "Outcome", tag = "4")]
     pub outcome: i32,
-    /// Why it failed: deadline_passed, reverted, wrong_recipient, wrong_asset, underpaid, overpaid, payer_mismatch, too_early,
-    /// replaced, conflicted, already_claimed, expired, cancelled. For a partial outcome: underpaid.
+    /// Why it failed: deadline_passed, reverted, wrong_recipient, wrong_asset, underpaid, overpaid, payer_mismatch, memo_mismatch,
+    /// reference_missing, too_early, replaced, conflicted, already_claimed, expired, cancelled. For a partial outcome: underpaid.
     #[prost(string, tag = "5")]
     pub reason: ::prost::alloc::string::String,
     /// The transaction that replaced it or conflicts with it, or the watch that its transfer paid.
@@ -507,6 +533,9 @@ pub struct Network {
     /// The lowest block that can be searched, on a pruned Bitcoin node; 0: all can.
     #[prost(uint64, tag = "11")]
     pub searched_from: u64,
+    /// As `safe_height`.
+    #[prost(uint64, tag = "12")]
+    pub confirmed_height: u64,
 }
 /// A search of blocks below those that the service holds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -575,8 +604,11 @@ impl AmountRule {
 #[repr(i32)]
 pub enum FinalityTag {
     Unspecified = 0,
+    /// Solana.
     Confirmed = 1,
+    /// EVM.
     Safe = 2,
+    /// EVM, Solana.
     Finalized = 3,
 }
 impl FinalityTag {

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use h402_watch_engine::amount::Amount;
 use h402_watch_engine::changes::Event;
-use h402_watch_engine::id::{BlockRef, Timestamp};
+use h402_watch_engine::id::{Address, BlockRef, Timestamp, TxId};
 use h402_watch_engine::input::{Execution, Place};
-use h402_watch_engine::request::{AmountRule, AtDeadline, Binding, Depth, Report, Subject, Tag, Terms, WatchRequest};
+use h402_watch_engine::request::{
+    AmountRule, AtDeadline, Binding, Depth, Expiry, Report, Subject, Tag, Terms, WatchRequest,
+};
 use h402_watch_engine::watch::{Candidate, Outcome, Reason, State, Watch};
 use h402_watch_proto::v1;
 use prost::Message as _;
@@ -20,6 +22,10 @@ const TEXT_MAX: usize = 256;
 const RESOURCE_MAX: usize = 2048;
 /// The longest identifier of a chain, bytes.
 const ID_MAX: usize = 256;
+/// The longest memo, bytes: what fits into a transaction of Solana.
+const MEMO_MAX: usize = 566;
+/// The most references.
+const REFERENCES_MAX: usize = 8;
 /// The longest descriptor, bytes.
 const DESCRIPTOR_MAX: usize = 4096;
 /// The gap limit of a descriptor where none is given: that of BIP 44.
@@ -56,9 +62,10 @@ pub fn request_of(spec: v1::WatchSpec) -> Result<WatchRequest, Refusal> {
 fn subject_of(subject: v1::watch_spec::Subject) -> Result<Subject, Refusal> {
     use v1::watch_spec::Subject as Spec;
     Ok(match subject {
-        Spec::Transaction(transaction) => {
-            Subject::Transaction { tx: required("transaction.tx", transaction.tx)?.into(), expiry: None }
-        }
+        Spec::Transaction(transaction) => Subject::Transaction {
+            tx: required("transaction.tx", transaction.tx.clone())?.into(),
+            expiry: expiry_of(transaction)?,
+        },
         Spec::Address(_) => Subject::Address,
         Spec::Authorization(authorization) => Subject::Authorization {
             authorizer: required("authorization.authorizer", authorization.authorizer)?.into(),
@@ -71,6 +78,29 @@ fn subject_of(subject: v1::watch_spec::Subject) -> Result<Subject, Refusal> {
             Subject::Descriptor { descriptor, gap_limit: if gap_limit == 0 { GAP_LIMIT_DEFAULT } else { gap_limit } }
         }
     })
+}
+
+fn expiry_of(transaction: v1::TransactionSubject) -> Result<Option<Expiry>, Refusal> {
+    let account = optional("transaction.nonce_account", transaction.nonce_account, ID_MAX)?;
+    let nonce = optional("transaction.nonce", transaction.nonce, ID_MAX)?;
+    match (transaction.last_valid_height, account, nonce) {
+        (height, None, None) => Ok(height.map(Expiry::Height)),
+        (None, Some(account), Some(value)) => Ok(Some(Expiry::Nonce { account: account.into(), value })),
+        (Some(_), ..) => {
+            let expected = "nothing: a transaction with a durable nonce does not expire at a height";
+            Err(Refusal::invalid("transaction.last_valid_height", expected))
+        }
+        (None, None, _) => Err(Refusal::invalid("transaction.nonce_account", "the account that holds the nonce")),
+        (None, _, None) => Err(Refusal::invalid("transaction.nonce", "the nonce that the transaction was signed with")),
+    }
+}
+
+fn references_of(references: Vec<String>) -> Result<Vec<Address>, Refusal> {
+    if references.len() > REFERENCES_MAX {
+        return Err(Refusal::invalid("terms.references", format!("at most {REFERENCES_MAX} addresses")));
+    }
+    let reference = |text| required("terms.references", text).map(Address::from);
+    references.into_iter().map(reference).collect()
 }
 
 fn terms_of(terms: v1::Terms, subject: &Subject) -> Result<Terms, Refusal> {
@@ -119,8 +149,8 @@ fn terms_of(terms: v1::Terms, subject: &Subject) -> Result<Terms, Refusal> {
         from_height: terms.from_height,
         deadline,
         at_deadline,
-        memo: None,
-        references: Vec::new(),
+        memo: optional("terms.memo", terms.memo, MEMO_MAX)?,
+        references: references_of(terms.references)?,
     })
 }
 
@@ -259,7 +289,7 @@ pub(super) fn block(at: &BlockRef, time: Option<Timestamp>) -> v1::Block {
 fn spec(request: &WatchRequest) -> v1::WatchSpec {
     use v1::watch_spec::Subject as Spec;
     let subject = match &request.subject {
-        Subject::Transaction { tx, .. } => Spec::Transaction(v1::TransactionSubject { tx: tx.to_string() }),
+        Subject::Transaction { tx, expiry } => Spec::Transaction(transaction_subject(tx, expiry.as_ref())),
         Subject::Address => Spec::Address(v1::AddressSubject {}),
         Subject::Authorization { authorizer, nonce, valid_before } => Spec::Authorization(v1::AuthorizationSubject {
             authorizer: authorizer.to_string(),
@@ -295,6 +325,22 @@ fn spec(request: &WatchRequest) -> v1::WatchSpec {
     }
 }
 
+fn transaction_subject(tx: &TxId, expiry: Option<&Expiry>) -> v1::TransactionSubject {
+    let tx = tx.to_string();
+    match expiry {
+        None => v1::TransactionSubject { tx, ..Default::default() },
+        Some(Expiry::Height(height)) => {
+            v1::TransactionSubject { tx, last_valid_height: Some(*height), ..Default::default() }
+        }
+        Some(Expiry::Nonce { account, value }) => v1::TransactionSubject {
+            tx,
+            nonce_account: account.to_string(),
+            nonce: value.clone(),
+            ..Default::default()
+        },
+    }
+}
+
 fn terms(terms: &Terms) -> v1::Terms {
     let depth = match terms.depth {
         Depth::Blocks(blocks) => v1::terms::Depth::DepthBlocks(blocks),
@@ -323,6 +369,8 @@ fn terms(terms: &Terms) -> v1::Terms {
         from_height: terms.from_height,
         deadline_ms: terms.deadline.0,
         at_deadline: at_deadline.into(),
+        memo: terms.memo.clone().unwrap_or_default(),
+        references: terms.references.iter().map(ToString::to_string).collect(),
         ..Default::default()
     }
 }
@@ -361,6 +409,7 @@ pub(super) fn network(view: NetworkView) -> v1::Network {
         head: view.head.map(|head| block(&head, view.head_time)),
         safe_height: view.finality.safe.unwrap_or_default(),
         finalized_height: view.finality.finalized.unwrap_or_default(),
+        confirmed_height: view.finality.confirmed.unwrap_or_default(),
         health: health.into(),
         detail,
         endpoints: endpoints.collect(),
@@ -371,5 +420,78 @@ pub(super) fn network(view: NetworkView) -> v1::Network {
             watches: u32::try_from(search.watches).unwrap_or(u32::MAX),
         }),
         searched_from: view.health.searched_from,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message() -> v1::WatchSpec {
+        let transaction = v1::TransactionSubject { tx: "t".into(), ..Default::default() };
+        v1::WatchSpec {
+            network: "solana".into(),
+            subject: Some(v1::watch_spec::Subject::Transaction(transaction)),
+            terms: Some(v1::Terms {
+                pay_to: "shop".into(),
+                asset: "native".into(),
+                amount: "1".into(),
+                amount_rule: v1::AmountRule::AtLeast.into(),
+                depth: Some(v1::terms::Depth::DepthTag(v1::FinalityTag::Confirmed.into())),
+                deadline_ms: 1,
+                at_deadline: v1::AtDeadline::Fail.into(),
+                memo: " order \u{1f600} 7 ".into(),
+                references: vec!["one".into(), "two".into()],
+                ..Default::default()
+            }),
+            binding: Some(v1::Binding::default()),
+            report: v1::Report::Milestones.into(),
+            ..Default::default()
+        }
+    }
+
+    fn expiring(last_valid_height: Option<u64>, nonce_account: &str, nonce: &str) -> v1::WatchSpec {
+        let (tx, nonce_account, nonce) = ("t".into(), nonce_account.into(), nonce.into());
+        let transaction = v1::TransactionSubject { tx, last_valid_height, nonce_account, nonce };
+        v1::WatchSpec { subject: Some(v1::watch_spec::Subject::Transaction(transaction)), ..message() }
+    }
+
+    #[test]
+    fn what_binds_a_payment_and_when_it_expires_come_back_as_they_were_asked() {
+        for asked in
+            [message(), expiring(Some(0), "", ""), expiring(Some(7), "", ""), expiring(None, "account", "value")]
+        {
+            let request = request_of(asked.clone()).expect("is good");
+            assert_eq!(spec(&request), asked);
+        }
+        assert_eq!(request_of(message()).expect("is good").terms.depth, Depth::Tag(Tag::Confirmed));
+    }
+
+    #[test]
+    fn half_an_expiry_two_of_them_and_marks_without_bounds_are_refused() {
+        let terms = |change: fn(&mut v1::Terms)| {
+            let mut asked = message();
+            asked.terms.iter_mut().for_each(change);
+            asked
+        };
+        let cases = [
+            (expiring(None, "account", ""), "transaction.nonce"),
+            (expiring(None, "", "value"), "transaction.nonce_account"),
+            (expiring(Some(7), "account", "value"), "transaction.last_valid_height"),
+            (expiring(Some(7), "", "value"), "transaction.last_valid_height"),
+            (expiring(None, &"a".repeat(257), "value"), "transaction.nonce_account"),
+            (expiring(None, "account", &"v".repeat(257)), "transaction.nonce"),
+            (terms(|it| it.memo = "m".repeat(567)), "terms.memo"),
+            (terms(|it| it.references = vec!["r".into(); 9]), "terms.references"),
+            (terms(|it| it.references = vec![String::new()]), "terms.references"),
+            (terms(|it| it.references = vec!["r".repeat(257)]), "terms.references"),
+        ];
+        for (asked, expected) in cases {
+            let refused = request_of(asked).expect_err(expected);
+            let Refusal::Invalid { field, .. } = &refused else { panic!("{refused}") };
+            assert_eq!(field, expected, "{refused}");
+        }
+        request_of(terms(|it| it.memo = "m".repeat(566))).expect("fits");
+        request_of(terms(|it| it.references = vec!["r".into(); 8])).expect("fit");
     }
 }

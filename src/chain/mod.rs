@@ -26,7 +26,7 @@ use h402_watch_engine::changes::{Ask, FinalityMarks, Interest, LookUp};
 use h402_watch_engine::descriptor::Derive;
 use h402_watch_engine::id::{Address, AssetId, BlockRef, Header, NetworkId, SpendKey, Timestamp, TxId};
 use h402_watch_engine::input::{Observation, Transfer, Verification};
-use h402_watch_engine::request::{Expiry, Tag, WatchRequest};
+use h402_watch_engine::request::{Expiry, Subject, Tag, WatchRequest};
 use serde::Deserialize;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -92,6 +92,30 @@ pub struct Family {
     /// How its descriptors derive addresses, if it has descriptors. `request` spells a descriptor, and repeats it in
     /// `terms.pay_to`.
     pub derive: Option<Derive>,
+}
+
+/// For families without memos, without references, and whose transactions don't expire: a request must not ask for one.
+///
+/// # Errors
+/// Names the field that does.
+pub fn without_marks(request: &WatchRequest, family: &str) -> Result<(), BadField> {
+    let nothing =
+        |field: &str, why: &str| BadField { field: field.into(), expected: format!("nothing: {family} {why}") };
+    if request.terms.memo.is_some() {
+        return Err(nothing("terms.memo", "payments carry no memo"));
+    }
+    if !request.terms.references.is_empty() {
+        return Err(nothing("terms.references", "payments name nobody whom they don't pay"));
+    }
+    match &request.subject {
+        Subject::Transaction { expiry: Some(Expiry::Height(_)), .. } => {
+            Err(nothing("transaction.last_valid_height", "transactions don't expire"))
+        }
+        Subject::Transaction { expiry: Some(Expiry::Nonce { .. }), .. } => {
+            Err(nothing("transaction.nonce_account", "transactions don't expire"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Where the requests to an endpoint go, and in which protocol. A URL may hold a secret.

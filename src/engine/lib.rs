@@ -10,6 +10,11 @@
 //! claimed ([`claims`]), then the watch is judged ([`judge`]): the outcome follows from what its candidates are, how deep
 //! their blocks lie, and who owns their transfers. Chain families differ in what they observe, not in how a watch moves.
 //!
+//! # Who gets a transfer
+//! Of the watches that wait for it: first those whose terms ask for a mark, a memo or a reference, that its transaction
+//! carries; then those for which it is the exact amount; then the oldest. A claim stays where it is, whoever comes later,
+//! until its watch gives it back.
+//!
 //! # Time
 //! A block counts towards a watch if the time it states is not after the deadline. A deadline is decided when the chain
 //! is past it, or when the source says that it had nothing more to tell some time after it ([`input::Observation::Synced`]):

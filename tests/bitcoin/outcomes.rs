@@ -380,12 +380,20 @@ async fn what_bitcoin_has_no_meaning_for_is_refused() {
     let good = || spec(address(), &shop, 5000, 1);
     let to = |pay_to: &str| with(good(), |terms| terms.pay_to = pay_to.into());
     let authorization = v1::watch_spec::Subject::Authorization(v1::AuthorizationSubject::default());
+    let expiring = |last_valid_height, nonce_account: &str, nonce: &str| {
+        let (tx, nonce_account, nonce) = ("ab".repeat(32), nonce_account.into(), nonce.into());
+        v1::watch_spec::Subject::Transaction(v1::TransactionSubject { tx, last_valid_height, nonce_account, nonce })
+    };
     let wrong = [
         ("watch.terms.pay_to", to("bc1qcr8te4kr609gcawutmrza0j4xv80jy8z306fyu")),
         ("watch.terms.pay_to", to(&shop[..shop.len() - 1])),
         ("watch.terms.pay_to", to(&shop.replacen("bcrt1q", "bcrt1Q", 1))),
         ("watch.terms.asset", with(good(), |terms| terms.asset = shop.clone())),
         ("watch.terms.payer", with(good(), |terms| terms.payer = shop.clone())),
+        ("watch.terms.memo", with(good(), |terms| terms.memo = "order 7".into())),
+        ("watch.terms.references", with(good(), |terms| terms.references = vec![shop.clone()])),
+        ("watch.transaction.last_valid_height", spec(expiring(Some(7), "", ""), &shop, 5000, 1)),
+        ("watch.transaction.nonce_account", spec(expiring(None, "account", "nonce"), &shop, 5000, 1)),
         (
             "watch.terms.depth",
             with(good(), |terms| {

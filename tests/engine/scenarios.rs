@@ -7,6 +7,7 @@ use h402_watch_engine::changes::{Ask, ClaimState};
 use h402_watch_engine::id::Timestamp;
 use h402_watch_engine::input::{AuthorizationUse, Execution, Observation, TxFact};
 use h402_watch_engine::request::{AmountRule, AtDeadline, Depth, Report, Subject, Tag, WatchRequest};
+use h402_watch_engine::rules::NetworkRules;
 use h402_watch_engine::{Refused, Rejected};
 use support::{
     BLOCK_MS, World, block, block_ref, empty, network, pays, time_of, transfer, watch_address, watch_tx, with,
@@ -370,6 +371,26 @@ fn finality_tag_decides_where_it_is_asked() {
     assert_eq!(world.told(), ["w0 success"]);
     world.observe(Observation::Finality { tag: Tag::Finalized, block: block_ref(7, "a") });
     assert_eq!(world.told(), ["w0 finalized 6a"]);
+}
+
+/// Each tag moves on its own; a fork takes `confirmed` back as it does `safe`.
+#[test]
+fn confirmed_is_a_tag_of_its_own() {
+    let confirmed = |height, branch| Observation::Finality { tag: Tag::Confirmed, block: block_ref(height, branch) };
+    let mut world = World::under(NetworkRules { tags: vec![Tag::Confirmed, Tag::Finalized], ..support::rules() });
+    world.create(with(watch_tx("t", 100, 0), |it| it.terms.depth = Depth::Tag(Tag::Confirmed)));
+    world.create(with(watch_tx("u", 100, 0), |it| it.terms.depth = Depth::Tag(Tag::Finalized)));
+    world.blocks(vec![block(6, "a", "a", vec![pays("t", "shop", 100)]), block(7, "a", "a", vec![])]);
+    world.observe(confirmed(5, "a"));
+    world.blocks(vec![block(6, "b", "a", vec![]), block(7, "b", "b", vec![pays("t", "shop", 100)])]);
+    world.restart();
+    world.observe(confirmed(6, "b"));
+    assert_eq!(world.told(), ["w0 included 6a", "w0 orphaned 6a", "w0 included 7b"]);
+    world.blocks(vec![block(8, "b", "b", vec![pays("u", "shop", 100)])]);
+    world.observe(confirmed(8, "b"));
+    assert_eq!(world.told(), ["w1 included 8b", "w0 success"]);
+    world.observe(Observation::Finality { tag: Tag::Finalized, block: block_ref(8, "b") });
+    assert_eq!(world.told(), ["w0 finalized 7b", "w1 success", "w1 finalized 8b"]);
 }
 
 #[test]

@@ -168,13 +168,20 @@ pub struct World {
     pub claims: BTreeMap<ClaimKey, Claim>,
     pub headers: BTreeMap<u64, Header>,
     pub marks: Option<FinalityMarks>,
+    rules: NetworkRules,
     told: usize,
 }
 
 impl World {
     /// A world whose chain is blocks 0 to 5 of branch `a`.
     pub fn new() -> Self {
-        let engine = Engine::restore(Limits::default(), vec![rules()], Snapshot::default()).expect("no watches yet");
+        Self::under(rules())
+    }
+
+    /// The same under other rules.
+    pub fn under(rules: NetworkRules) -> Self {
+        let engine =
+            Engine::restore(Limits::default(), vec![rules.clone()], Snapshot::default()).expect("no watches yet");
         let mut world = Self {
             engine,
             now: time_of(5),
@@ -184,6 +191,7 @@ impl World {
             claims: BTreeMap::new(),
             headers: BTreeMap::new(),
             marks: None,
+            rules,
             told: 0,
         };
         world.blocks((0..=5).map(|height| block(height, "a", "a", Vec::new())).collect());
@@ -268,7 +276,8 @@ impl World {
             next_sequence: self.log.len() as u64 + 1,
             next_ordinal: self.watches.values().map(|watch| watch.ordinal + 1).max().unwrap_or(0),
         };
-        self.engine = Engine::restore(Limits::default(), vec![rules()], snapshot).expect("the network is configured");
+        let rules = vec![self.rules.clone()];
+        self.engine = Engine::restore(Limits::default(), rules, snapshot).expect("the network is configured");
         self.commit();
     }
 

@@ -121,6 +121,15 @@ async fn bad_input_is_refused_naming_the_field() {
         (terms(|t| t.deadline_ms = u64::MAX), "watch.terms.deadline_ms"),
         (terms(|t| t.not_before_ms = t.deadline_ms), "watch.terms.not_before_ms"),
         (terms(|t| t.amount_rule = 77), "watch.terms.amount_rule"),
+        (terms(|t| t.memo = "order 7".into()), "watch.terms.memo"),
+        (terms(|t| t.memo = "m".repeat(567)), "watch.terms.memo"),
+        (terms(|t| t.references = vec![shop(2)]), "watch.terms.references"),
+        (terms(|t| t.references = vec![shop(2); 9]), "watch.terms.references"),
+        (expiring(Some(7), "", ""), "watch.transaction.last_valid_height"),
+        (expiring(Some(7), "account", "nonce"), "watch.transaction.last_valid_height"),
+        (expiring(None, "account", "nonce"), "watch.transaction.nonce_account"),
+        (expiring(None, "", "nonce"), "watch.transaction.nonce_account"),
+        (expiring(None, "account", ""), "watch.transaction.nonce"),
         (spec(tx("0x1234"), &shop(1), 1, 1), "watch.transaction.tx"),
         (spec(descriptor(), "", 1, 1), "watch.output_descriptor"),
         (spec(descriptor(), &shop(1), 1, 1), "watch.terms.pay_to"),
@@ -147,6 +156,14 @@ async fn bad_input_is_refused_naming_the_field() {
     assert_eq!(empty.get_details_bad_request().expect("details").field_violations[0].field, "watch");
     let listed = client.inner.list_watches(v1::ListWatchesRequest::default()).await.expect("lists").into_inner();
     assert!(listed.watches.is_empty(), "nothing of it was made");
+}
+
+/// A transaction that expires, which those of EVM chains don't.
+fn expiring(last_valid_height: Option<u64>, nonce_account: &str, nonce: &str) -> v1::WatchSpec {
+    let tx = format!("0x{}", "ab".repeat(32));
+    let (nonce_account, nonce) = (nonce_account.into(), nonce.into());
+    let subject = v1::TransactionSubject { tx, last_valid_height, nonce_account, nonce };
+    spec(v1::watch_spec::Subject::Transaction(subject), &shop(1), 100, 1)
 }
 
 /// A subject that EVM chains don't have.

@@ -73,7 +73,7 @@ pub fn spec(subject: v1::watch_spec::Subject, pay_to: &str, amount: impl ToStrin
 }
 
 pub fn tx(hash: &str) -> v1::watch_spec::Subject {
-    v1::watch_spec::Subject::Transaction(v1::TransactionSubject { tx: hash.into() })
+    v1::watch_spec::Subject::Transaction(v1::TransactionSubject { tx: hash.into(), ..Default::default() })
 }
 
 pub fn address() -> v1::watch_spec::Subject {

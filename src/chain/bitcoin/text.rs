@@ -10,7 +10,7 @@ use h402_watch_engine::id::{Address, AssetId, BlockHash, SpendKey, TxId};
 use h402_watch_engine::request::{Subject, WatchRequest};
 
 use super::descriptor;
-use crate::chain::{BadField, Family, mirror};
+use crate::chain::{BadField, Family, mirror, without_marks};
 
 /// What a header's place in the chain is kept as.
 pub(super) type Link = mirror::Link<Hash>;
@@ -77,6 +77,7 @@ pub fn family(network: Network) -> Family {
 
 fn spell_request(request: &mut WatchRequest, network: Network) -> Result<(), BadField> {
     let bad = |field: &'static str| move |expected| BadField { field: field.to_owned(), expected };
+    without_marks(request, "Bitcoin")?;
     let terms = &mut request.terms;
     if let Subject::Descriptor { descriptor, .. } = &mut request.subject {
         *descriptor = descriptor::canonical(descriptor, network).map_err(bad("output_descriptor.text"))?;

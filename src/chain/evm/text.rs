@@ -5,7 +5,7 @@ use h402_watch_engine::id::{Address, AssetId, BlockHash, SpendKey, TxId};
 use h402_watch_engine::request::{Subject, Tag, WatchRequest};
 
 use super::wire::RpcBlock;
-use crate::chain::{BadField, Family, mirror};
+use crate::chain::{BadField, Family, mirror, without_marks};
 
 /// A header as the mirror keeps it.
 pub(super) type Link = mirror::Link<B256>;
@@ -53,6 +53,7 @@ fn spell_request(request: &mut WatchRequest) -> Result<(), BadField> {
             "a transaction, an address or an authorization: EVM chains have no output descriptors".to_owned();
         return Err(BadField { field: "output_descriptor".into(), expected });
     }
+    without_marks(request, "EVM")?;
     let terms = &mut request.terms;
     terms.pay_to = (FAMILY.address)(terms.pay_to.as_str()).map_err(bad("terms.pay_to"))?;
     terms.asset = (FAMILY.asset)(terms.asset.as_str())
