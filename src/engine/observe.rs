@@ -303,10 +303,8 @@ impl Engine {
             return;
         }
         let terms = || concerned.iter().filter_map(|ordinal| Some(&self.watches.get(ordinal)?.request.terms));
-        let asked: BTreeSet<_> = terms().filter_map(|terms| terms.memo.as_ref()).collect();
-        fact.memos.retain(|memo| asked.contains(memo));
-        let asked: BTreeSet<_> = terms().flat_map(|terms| &terms.references).collect();
-        fact.references.retain(|reference| asked.contains(reference));
+        keep_asked(&mut fact.memos, terms().filter_map(|terms| terms.memo.as_ref()));
+        keep_asked(&mut fact.references, terms().flat_map(|terms| &terms.references));
     }
 
     /// Notes where a candidate of a watch is now. Returns the event that this is, if it is one.
@@ -610,6 +608,12 @@ fn relevant(watch: &Watch, fact: &TxFact) -> TxFact {
     let mut kept = fact.clone();
     kept.transfers.retain(|transfer| watch.owns(&transfer.to));
     kept
+}
+
+fn keep_asked<'a, T: Ord + Clone + 'a>(carried: &mut Vec<T>, asked: impl Iterator<Item = &'a T>) {
+    let all: BTreeSet<T> = std::mem::take(carried).into_iter().collect();
+    let kept: BTreeSet<&T> = asked.filter(|mark| all.contains(*mark)).collect();
+    carried.extend(kept.into_iter().cloned());
 }
 
 /// Adds what a further report of the same place knows.
