@@ -60,6 +60,16 @@ pub fn concerns(interests: &Interests, tx: &BlockTx<'_>) -> bool {
     native && tx.transaction.account_keys.iter().any(|account| paid(account.pubkey, AssetId::NATIVE))
 }
 
+/// Whether a transaction of a block was recorded with the balances of tokens, and with whose they are: without, nobody can say
+/// that it paid nobody.
+pub fn says_who_was_paid(tx: &BlockTx<'_>) -> bool {
+    let Some(meta) = &tx.meta else { return false };
+    let owned = |all: &Option<Vec<TokenBalance<'_>>>| {
+        all.as_ref().is_some_and(|all| all.iter().all(|held| held.owner.is_some()))
+    };
+    meta.err.is_some() || (owned(&meta.pre_token_balances) && owned(&meta.post_token_balances))
+}
+
 impl Executed {
     /// From a block that was asked for with its accounts.
     ///
@@ -131,8 +141,11 @@ impl Executed {
         for held in self.tokens.iter().flatten().filter(|held| !held.after) {
             let Some((before, after)) = self.lamports.get(held.account) else { continue };
             let taken = i128::from(before.saturating_sub(*after));
-            if let Some(movement) = native.iter_mut().find(|movement| movement.holder == held.owner) {
-                movement.change -= taken;
+            if let Some(owner) = native.iter().position(|movement| movement.holder == held.owner)
+                && let Some(account) = native.get(held.account).map(|_| held.account)
+            {
+                native[owner].change -= taken;
+                native[account].change += taken;
             }
         }
     }
@@ -219,7 +232,9 @@ impl Movements {
         }
         tx.return_own_rent(&mut all);
         for held in tx.tokens.iter().flatten() {
-            let index = TOKENS_FROM + u32::try_from(held.account).unwrap_or(TOKENS_FROM - 1);
+            // One account has one owner afterwards; before, it may have been another's.
+            let index = if held.after { u32::try_from(held.account).unwrap_or(TOKENS_FROM) } else { TOKENS_FROM };
+            let index = TOKENS_FROM + index;
             let change = if held.after { i128::from(held.amount) } else { -i128::from(held.amount) };
             let movements = all.entry(held.mint.clone()).or_default();
             match movements.iter_mut().find(|movement| movement.holder == held.owner) {

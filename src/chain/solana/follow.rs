@@ -1,7 +1,8 @@
 //! Following a cluster: the slots above our head are asked for on a poll that always runs, their blocks are read, and each that
 //! joins is reported with what it holds of what is watched (research/solana.md §3.3, §3.5).
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,17 +24,21 @@ use super::wake::Hints;
 use super::wire::Status;
 use crate::chain::pool::{Answer, RETRY};
 use crate::chain::pulse::Pulse;
-use crate::chain::walk::{At, Chain as _, Hold, Step, Walk};
+use crate::chain::walk::{Hold, Step, Walk};
 use crate::chain::{Health, HealthState, Mailbox, Reporter, Settings, Start, Stopping};
 
 /// Blocks that are read in one request while catching up.
 const CHUNK: usize = 50;
-/// Slots above our head beyond which nodes are asked for older statuses too: without that they look back 150 blocks.
+/// The same where they are read whole: some megabytes each on a busy cluster.
+const WHOLE_CHUNK: usize = 4;
+/// Slots above our head beyond which nodes are asked for older statuses too: without that they look back some 300 blocks at most.
 const RECENT: u64 = 100;
 /// Transactions that are remembered though nobody watches them any more.
 const SPARE: usize = 1024;
 /// How long announcements of slots are gathered.
 const GATHER: Duration = Duration::from_millis(20);
+/// How often endpoints are asked how far down they have blocks.
+const SURVEY_PERIOD: Duration = Duration::from_secs(60);
 /// How long a cluster may be without a new block before it is said to stand still.
 const STANDSTILL: Duration = Duration::from_secs(30);
 
@@ -44,21 +49,23 @@ pub(super) struct Follower {
     pub(super) walk: Walk<Hash>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) reports: Reporter,
-    /// Look-ups that are to be answered.
-    pub(super) look_ups: VecDeque<LookUp>,
+    /// Look-ups that are to be answered at the next poll: they could not be before.
+    pub(super) look_ups: Vec<LookUp>,
     /// Transactions that left the chain, and are to be located.
     pub(super) lost: Vec<TxId>,
     /// Watched transactions that a node has processed, and no confirmed block holds yet.
-    pub(super) seen: HashSet<TxId>,
+    pub(super) seen: BTreeSet<TxId>,
+    /// The last of those that were asked for.
+    asked_last: Option<TxId>,
     /// Watched transactions that were reported in a block, and its height.
     pub(super) landed: HashMap<TxId, u64>,
     /// The highest block with a fact in it: finality is asked for only up to there.
     pub(super) highest_fact: Option<u64>,
     /// Those that were reported to land no more.
     pub(super) expired: HashSet<Expiring>,
-    /// When nonce accounts were read, and our head when each nonce was first heard of.
+    /// When nonce accounts were read, and the final height at which each was seen to hold what it must.
     pub(super) nonces_at: Option<Instant>,
-    pub(super) nonces_since: HashMap<Expiring, u64>,
+    pub(super) nonces_held: HashMap<Expiring, u64>,
     /// The endpoint that is asked first.
     preferred: usize,
     /// How many blocks the last poll found: what reading them whole costs.
@@ -66,6 +73,9 @@ pub(super) struct Follower {
     /// Whether statuses of older blocks are needed.
     deep: bool,
     behind: bool,
+    /// The lowest block that an endpoint has, and when that was asked.
+    pub(super) searched_from: u64,
+    surveyed_at: Option<Instant>,
     advanced_at: Instant,
     compared_at: Option<Instant>,
     /// The head up to which nothing was left to tell.
@@ -83,19 +93,22 @@ impl Follower {
             settings,
             mailbox,
             reports,
-            look_ups: VecDeque::new(),
+            look_ups: Vec::new(),
             lost: Vec::new(),
-            seen: HashSet::new(),
+            seen: BTreeSet::new(),
+            asked_last: None,
             landed: HashMap::new(),
             // What was settled before the restart still waits for its finality.
             highest_fact: start.headers.last().map(|header| header.block.height),
             expired: HashSet::new(),
             nonces_at: None,
-            nonces_since: HashMap::new(),
+            nonces_held: HashMap::new(),
             preferred: 0,
             blocks_per_poll: 1,
             deep: true,
             behind: false,
+            searched_from: 0,
+            surveyed_at: None,
             advanced_at: Instant::now(),
             compared_at: None,
             synced: None,
@@ -142,7 +155,7 @@ impl Follower {
             self.poll().await?;
         }
         if answer {
-            self.answer().await?;
+            self.answer(poll).await?;
         }
         self.report_health().await
     }
@@ -159,6 +172,7 @@ impl Follower {
     }
 
     async fn poll(&mut self) -> Result<(), Stopping> {
+        self.survey().await;
         // One that is behind, or on a branch that can't be followed, must not hold up the others.
         for _ in 0..self.node.len() {
             self.behind = false;
@@ -212,8 +226,11 @@ impl Follower {
     /// calls than asking for the status of each (research/solana.md §3.3).
     fn scans(&self) -> bool {
         let wants = self.mailbox.interests();
-        let open = wants.interests.txs.len().saturating_sub(self.landed.len());
-        !wants.interests.recipients.is_empty() || open.div_ceil(STATUSES_AT_ONCE) > self.blocks_per_poll.max(1)
+        if !wants.interests.recipients.is_empty() {
+            return true;
+        }
+        let landed = self.landed.keys().filter(|tx| wants.interests.txs.contains(*tx)).count();
+        (wants.interests.txs.len() - landed).div_ceil(STATUSES_AT_ONCE) > self.blocks_per_poll.max(1)
     }
 
     /// The transactions whose statuses this poll asks for: all that have not landed, or, where blocks are read whole, those that
@@ -226,7 +243,11 @@ impl Follower {
         }
         self.seen.retain(|tx| open.contains(tx));
         if scans {
-            return self.seen.iter().take(STATUSES_AT_ONCE).cloned().collect();
+            // In turn, where they are many.
+            let from = self.asked_last.take().map_or(Bound::Unbounded, Bound::Excluded);
+            let asked: Vec<_> = self.seen.range((from, Bound::Unbounded)).take(STATUSES_AT_ONCE).cloned().collect();
+            self.asked_last = asked.last().filter(|_| asked.len() == STATUSES_AT_ONCE).cloned();
+            return asked;
         }
         open.iter().filter(|tx| !self.landed.contains_key(*tx)).cloned().collect()
     }
@@ -244,16 +265,16 @@ impl Follower {
 
     /// The very first blocks.
     async fn begin(&mut self, source: usize, tip: u64) -> Result<HealthState, Stopping> {
-        let from = At { height: 0, slot: tip.saturating_sub(u64::from(self.settings.look_back)) };
-        match self.node.range(source, from, CHUNK as u64).await {
-            Answer::Found(supplier, blocks) => match self.join(supplier, blocks, false, &HashMap::new(), 0).await? {
-                Ok(_whole) => {
-                    self.behind = true;
-                    Ok(HealthState::Syncing)
-                }
-                Err(Hold::Wait(why) | Hold::Halt(why)) => Ok(HealthState::Degraded(why)),
-            },
-            other => Ok(HealthState::Degraded(other.why_not("the first blocks"))),
+        let (supplier, tip) = match self.node.block(source, tip, Detail::Header).await {
+            Answer::Found(supplier, tip) => (supplier, tip),
+            other => return Ok(HealthState::Degraded(other.why_not("the tip"))),
+        };
+        match self.join(supplier, vec![tip], false, &HashMap::new(), 0).await? {
+            Ok(_all) => {
+                self.behind = true;
+                Ok(HealthState::Syncing)
+            }
+            Err(Hold::Wait(why) | Hold::Halt(why)) => Ok(HealthState::Degraded(why)),
         }
     }
 
@@ -277,12 +298,17 @@ impl Follower {
                 return Ok(Err(Hold::Wait(why)));
             }
         }
-        let covered = if scans { u64::MAX } else { view.statuses.covers };
+        let covered = if scans { u64::MAX } else { view.statuses.surely_cover() };
         let whole = scans && self.settings.quorum < 2;
-        let detail = if whole { Detail::Whole } else { Detail::Header };
-        let slots: Vec<_> = above.iter().filter(|slot| **slot <= covered).take(CHUNK).collect();
-        let slots: Vec<_> = slots.into_iter().map(|slot| (*slot, detail)).collect();
-        let Some((last, _)) = slots.last().copied() else { return Ok(Ok(true)) };
+        let (detail, most) = if whole { (Detail::Whole, WHOLE_CHUNK) } else { (Detail::Header, CHUNK) };
+        let slots = above.iter().filter(|slot| **slot <= covered).take(most);
+        let slots: Vec<_> = slots.map(|slot| (*slot, detail)).collect();
+        let Some((last, _)) = slots.last().copied() else {
+            return Ok(match above.first() {
+                None => Ok(true),
+                Some(slot) => Err(Hold::Wait(format!("statuses are known to slot {covered}, and not to {slot}"))),
+            });
+        };
         let (supplier, blocks) = match self.node.blocks(source, &slots).await {
             Answer::Found(supplier, blocks) => (supplier, blocks),
             other => return Ok(Err(Hold::Wait(other.why_not(&format!("the block at slot {}", slots[0].0))))),
@@ -290,7 +316,7 @@ impl Follower {
         let whole_chunk = blocks.last().is_some_and(|block| block.link.slot == last);
         self.blocks_per_poll = blocks.len();
         let joined = self.join(supplier, blocks, scans, landed, view.finalized).await?;
-        let more = whole_chunk && view.confirmed > last && (slots.len() == CHUNK || above.last() > Some(&last));
+        let more = whole_chunk && view.confirmed > last && (slots.len() == most || above.last() > Some(&last));
         Ok(joined.map(|all| {
             self.behind = more || !all;
             !self.behind
@@ -322,7 +348,7 @@ impl Follower {
         let mut last_time = self.walk.mirror.at(blocks[0].link.height.wrapping_sub(1)).map_or(0, |below| below.time);
         for block in blocks {
             let mut link = block.link;
-            // A node may not know a block's time yet: it is not before that of the block below.
+            // Deadlines go by it: whatever a node says, it is not before that of the block below.
             link.time = link.time.max(last_time);
             last_time = link.time;
             let named = landed.get(&link.slot).map_or(&[][..], Vec::as_slice);
@@ -335,7 +361,7 @@ impl Follower {
             }
         }
         if forks {
-            // Known whole before anything is said of it: what moved to a higher block was never gone.
+            // As far as it is known it is told in one: what moved to a higher block was never gone.
             self.report(report, finalized).await?;
         } else {
             for one in report {
@@ -372,11 +398,11 @@ impl Follower {
             return Ok(Vec::new());
         }
         let txs: Vec<_> = named.iter().map(|tx| (tx.clone(), link.slot)).collect();
-        let read = self.node.landed(&txs, self.settings.quorum).await.into_iter().flatten();
-        let ours = read.filter(|(_, at, _)| at.hash == link.hash);
-        let facts: Vec<_> = ours.map(|(executed, _, word)| executed.fact(link, word)).collect();
+        let read = self.node.landed(&txs, self.settings.quorum, |at| at.hash == link.hash).await.into_iter().flatten();
+        let facts: Vec<_> = read.map(|(executed, _, word)| executed.fact(link, word)).collect();
         if facts.len() < txs.len() {
-            return Err(format!("a transaction of slot {} can't be read yet", link.slot));
+            // The block itself knows whether it holds them.
+            return self.facts_in(link).await;
         }
         Ok(facts)
     }
@@ -516,6 +542,25 @@ impl Follower {
         false
     }
 
+    /// How far down endpoints have blocks; asked now and then.
+    async fn survey(&mut self) {
+        if self.surveyed_at.is_some_and(|at| at.elapsed() < SURVEY_PERIOD) {
+            return;
+        }
+        let mut lowest: Option<u64> = None;
+        for index in 0..self.node.len() {
+            if self.node.is_usable(index).await
+                && let Ok(first) = self.node.first_height(index).await
+            {
+                lowest = Some(lowest.map_or(first, |lowest| lowest.min(first)));
+            }
+        }
+        if let Some(lowest) = lowest {
+            self.searched_from = lowest;
+            self.surveyed_at = Some(Instant::now());
+        }
+    }
+
     async fn report_health(&mut self) -> Result<(), Stopping> {
         if !self.pulse.beats(&self.settings.network, &self.state, false) {
             return Ok(());
@@ -526,7 +571,7 @@ impl Follower {
             tip: tips.max_by_key(|tip| tip.height),
             endpoints: self.node.health(),
             search: None,
-            searched_from: 0,
+            searched_from: self.searched_from,
         };
         self.reports.health(health).await
     }
