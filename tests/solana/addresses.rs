@@ -123,3 +123,23 @@ async fn balances_that_were_not_recorded_say_nothing() {
     client.head(tip - 1).await;
     assert!(client.receipts(&id).await.iter().all(|receipt| receipt.kind != "settled"), "it waits, and does not fail");
 }
+
+/// Anybody may open token accounts for somebody: the associated one is searched all the same.
+#[tokio::test]
+async fn token_accounts_that_others_open_hide_no_payment() {
+    let (node, _service, mut client) = scripted().await;
+    let (payer, shop, mint) = (key("payer"), key("shop"), Mint::token("usd"));
+    let first = node.pay_token(&mint, &payer, &shop, 1_000);
+    for n in 0..40 {
+        let (other, source) = (key(&format!("other {n}")), ata(&payer, &mint));
+        node.land(node.tx(&payer).tokens(&mint, (&payer, &source), (&shop, &other), 1));
+    }
+    let tip = node.produce(20);
+    client.head(tip - 1).await;
+    let from = node.landed(&first).expect("landed");
+    let asked = with(spec(address(), &shop, 1_000, 1), |terms| {
+        (terms.asset, terms.from_height) = (mint.address.clone(), Some(from));
+    });
+    let id = client.create(asked).await;
+    client.has(&id, "settled:success").await;
+}
