@@ -40,6 +40,10 @@
 //! | `chain/bitcoin/facts`, `text`, `descriptor` | what a transaction means for what is watched; addresses; descriptors |
 //! | `chain/bitcoin/lookup`, `scan` | questions about what is there already; searching old blocks |
 //! | `chain/bitcoin/electrum` | the same through Electrum servers: scripts, histories, merkle proofs |
+//! | `chain/solana/follow`, `node` | slots and their blocks; headers and statuses, or blocks read whole, whichever costs less |
+//! | `chain/solana/facts`, `text`, `wire` | payments as changes of balances; identifiers; what nodes answer |
+//! | `chain/solana/statuses`, `lookup`, `history` | single signatures; questions about what is there already; what an account was named in |
+//! | `chain/solana/expiry`, `wake` | what can land no more; WebSocket hints |
 //! | [`store`] | tables, records, the atomic commit, retention |
 //! | [`driver`] | the loop |
 //! | [`api`] | gRPC, tokens, subscriptions; HTTP probes |
@@ -60,13 +64,13 @@
 //!    `pruning_keeps_the_log_gap_free_and_the_artefacts_of_watches_that_stay` (tests/store.rs) and
 //!    `a_subscriber_that_reconnects_misses_and_repeats_nothing` (tests/nodes/service.rs).
 //! 6. *A block is height and hash; depth is counted along parent hashes.* `engine/heads`, `chain/mirror`. Held by
-//!    `same_height_reorg_is_never_reported_settled` and `rollback_freezes_then_orphans_and_never_settles` (tests/nodes/reorgs.rs), and for Bitcoin by tests/bitcoin/reorgs.rs.
+//!    `same_height_reorg_is_never_reported_settled` and `rollback_freezes_then_orphans_and_never_settles` (tests/nodes/reorgs.rs), and by tests/bitcoin/reorgs.rs and tests/solana/slots.rs.
 //! 7. *An included watch whose block leaves the chain gets an event saying so before any other.* Held by
 //!    `reorged_into_another_block_is_included_again_with_the_new_block` and `reorg_while_the_service_is_down`.
 //! 8. *A settlement is written once and never changed.* Held by the simulation and by
 //!    `reversed_when_a_settled_payment_is_gone_for_good` (tests/nodes/outcomes.rs).
 //! 9. *A lagging, lying or broken endpoint may delay an outcome and can't produce a wrong one.* Held by tests/nodes/faults.rs and
-//!    tests/bitcoin/faults.rs.
+//!    tests/bitcoin/faults.rs, tests/solana/faults.rs.
 //! 10. *Not found is not a fact.* `engine/judge`: absence leads to an outcome at the deadline only, by a block's time, or by a final
 //!     block that proves an expiry. Held by
 //!     `evicted_from_the_mempool_goes_back_to_pending_and_can_return`, `an_authorization_past_its_valid_before_is_expired` and

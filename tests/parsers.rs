@@ -63,6 +63,15 @@ fn the_first_block_is_good() {
     assert!(decode(&hex, block.block_hash(), 0).is_err(), "a list that repeats its end");
 }
 
+/// A block with a payment in tokens, as a node answers.
+const SOLANA_BLOCK: &str = r#"{"blockhash":"b","previousBlockhash":"a","parentSlot":0,"blockHeight":1,"blockTime":1,"transactions":[{"meta":{"err":null,"fee":5000,"preBalances":[9000,1,0],"postBalances":[4000,1,0],"preTokenBalances":[{"accountIndex":1,"mint":"m","owner":"p","uiTokenAmount":{"amount":"18446744073709551615"}}],"postTokenBalances":[{"accountIndex":1,"mint":"m","owner":"p","uiTokenAmount":{"amount":"0"}},{"accountIndex":2,"mint":"m","owner":"q","uiTokenAmount":{"amount":"18446744073709551615"}}]},"transaction":{"accountKeys":[{"pubkey":"p"},{"pubkey":"s"},{"pubkey":"t"}],"signatures":["x"]}}]}"#;
+
+#[test]
+fn a_solana_block_is_good() {
+    let facts = h402_watch::chain::solana::read(SOLANA_BLOCK).expect("it can be read");
+    assert_eq!(facts[0].transfers[0].amount.to_string(), u64::MAX.to_string());
+}
+
 /// Good bytes, some of them changed.
 fn mutated(good: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
     let length = good.len();
@@ -88,12 +97,18 @@ proptest! {
         parsers::texts(&bytes);
         parsers::node_answers(&bytes);
         parsers::bitcoind_says(&bytes);
+        parsers::solana_says(&bytes);
         parsers::config(&bytes);
     }
 
     #[test]
     fn blocks_that_are_nearly_good(bytes in mutated(genesis().into_bytes())) {
         parsers::bitcoind_says(&bytes);
+    }
+
+    #[test]
+    fn solana_blocks_that_are_nearly_good(bytes in mutated(SOLANA_BLOCK.as_bytes().to_vec())) {
+        parsers::solana_says(&bytes);
     }
 
     #[test]

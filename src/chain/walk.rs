@@ -10,6 +10,8 @@ use super::pool::Answer;
 
 /// Blocks that are fetched in one request while catching up.
 const CHUNK: u64 = 50;
+/// Blocks above our head that are fetched one by one, each by its child: where many are missing, the endpoint does not have them.
+const PARENTS_MAX: usize = 50;
 
 /// Why the chain is not followed any further for now.
 #[derive(Debug)]
@@ -201,6 +203,9 @@ impl<H: Hash + Send + Sync> Walk<H> {
             self.mirror.fork_allowed(parent_height).map_err(Hold::Halt)?;
             if self.mirror.holds(parent_height, link.parent) {
                 break link.height;
+            }
+            if parent_height > head.height && below.len() >= PARENTS_MAX {
+                return Err(Hold::Wait(format!("the blocks between {} and {} are missing", head.height, link.height)));
             }
             let parent = chain.parent(lowest).await;
             let parent = parent.found("a parent of its tip").map_err(Hold::Wait)?;

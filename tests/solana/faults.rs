@@ -227,3 +227,42 @@ async fn with_a_quorum_a_forged_amount_is_not_believed() {
     client.head(first.slot_of(Level::Confirmed)).await;
     assert!(client.receipts(&id).await.iter().all(|receipt| receipt.kind != "settled"));
 }
+
+/// With a quorum a block must be the same in place, parent and time, too: its hash alone proves nothing about what was left out.
+#[tokio::test]
+async fn with_a_quorum_a_block_is_not_hidden_by_its_child() {
+    let (first, second, _service, mut client) = pair(2).await;
+    let (payer, shop) = (key("payer"), key("shop"));
+    let id = client.create(spec(address(), &shop, 1_000, 1)).await;
+    let below = first.chain().below(u64::MAX).clone();
+    client.head(first.slot_of(Level::Confirmed)).await;
+    // The payment's block is left out, and the one above it said to follow on the one below.
+    let hidden = first.chain().tip() + 1;
+    first.omit(hidden);
+    first.falsify("getBlock", move |params, block| {
+        if params[0] == hidden + 1 {
+            block["previousBlockhash"] = json!(below.hash);
+            (block["parentSlot"], block["blockHeight"]) = (json!(below.slot), json!(below.height + 1));
+        }
+    });
+    second.pay_sol(&payer, &shop, 1_000);
+    second.produce(3);
+    client.until(&id, "settled:success").await;
+    let network = client.health("degraded").await;
+    assert!(network.detail.contains("agree"), "{}", network.detail);
+    first.recover();
+    client.health("following").await;
+}
+
+/// What one node has forgotten another is asked for.
+#[tokio::test]
+async fn what_one_node_has_pruned_another_tells() {
+    let (first, _second, _service, mut client) = pair(1).await;
+    let (payer, shop) = (key("payer"), key("shop"));
+    let signature = first.pay_sol(&payer, &shop, 1_000);
+    let tip = first.produce(400);
+    first.prune_below(tip - 100);
+    client.head(tip - 1).await;
+    let id = client.create(tagged(tx(&signature), &shop, 1_000, FinalityTag::Finalized)).await;
+    client.has(&id, "settled:success").await;
+}

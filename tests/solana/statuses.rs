@@ -77,10 +77,17 @@ async fn what_failed_pays_nothing_whatever_its_balances_say() {
 async fn a_transaction_that_can_not_be_read_yet_is_late_and_not_lost() {
     let (node, _service, mut client) = scripted().await;
     let (payer, shop) = (key("payer"), key("shop"));
-    let payment = node.tx(&payer).sol(&payer, &shop, 1_000);
-    let signature = payment.signature.clone();
+    // Its block tells what it paid, but not what it says.
+    let plain = node.tx(&payer).sol(&payer, &shop, 999);
+    let payment = node.tx(&payer).sol(&payer, &shop, 1_000).memo("order 7");
+    let (unread, signature) = (plain.signature.clone(), payment.signature.clone());
+    let by_block = client.create(spec(tx(&unread), &shop, 999, 1)).await;
     let id = client.create(spec(tx(&signature), &shop, 1_000, 1)).await;
+    node.hide_transaction(&unread);
     node.hide_transaction(&signature);
+    node.land(plain);
+    client.head(node.produce(1) - 1).await;
+    client.until(&by_block, "settled:success").await;
     node.land(payment);
     node.produce(3);
     // Edge case 15, too: for ever, it is an alarm and no success.

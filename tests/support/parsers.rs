@@ -36,6 +36,10 @@ pub fn texts(bytes: &[u8]) {
     }
     descriptor(bytes);
     let _ = (FAMILY.asset)(text);
+    let solana = h402_watch::chain::solana::FAMILY;
+    if let Ok(address) = (solana.address)(text) {
+        assert_eq!((solana.address)(address.as_str()), Ok(address.clone()));
+    }
     let bitcoin = family(Network::Bitcoin);
     if let Ok(address) = (bitcoin.address)(text) {
         assert_eq!((bitcoin.address)(address.as_str()), Ok(address.clone()));
@@ -86,6 +90,13 @@ pub fn bitcoind_says(bytes: &[u8]) {
         let _ = decode(hex, hash_of(hex), 1);
     }
     let _ = hint(topic, bytes, counter, &mut HashMap::new());
+}
+
+/// What a Solana node answers: a block with its accounts, or a transaction.
+pub fn solana_says(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = h402_watch::chain::solana::read(text);
+    }
 }
 
 /// The hash that a block in hex has, so that more of it is looked at than that.

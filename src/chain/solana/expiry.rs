@@ -16,7 +16,6 @@ use solana_pubkey::Pubkey;
 use tokio::time::Instant;
 
 use super::follow::Follower;
-use super::node::Detail;
 use super::statuses::STATUSES_AT_ONCE;
 use super::text::Link;
 use super::wire::{RpcAccount, Under};
@@ -30,9 +29,6 @@ const ACCOUNTS_AT_ONCE: usize = 100;
 const BLOCKHASH_AGE: u64 = 150;
 /// How often nonce accounts are read.
 const NONCE_PERIOD: Duration = Duration::from_secs(5);
-/// How many slots must be final after a nonce was first heard of, before another value counts as a later one: the client may have
-/// read it from a node that is ahead of ours.
-const NONCE_SETTLES: u64 = 150;
 /// Where the value of a nonce stands in its account: behind version, state and authority (solana-nonce `Versions`).
 const NONCE_AT: Range<usize> = 40..72;
 
@@ -48,7 +44,8 @@ impl Follower {
         self.forget_expired();
         let (heights, nonces): (Vec<Expiring>, Vec<_>) = {
             let wants = self.mailbox.interests();
-            let open = wants.interests.expiries.iter().filter(|expiring| !self.expired.contains(*expiring));
+            let open = wants.interests.expiries.iter();
+            let open = open.filter(|it| !self.expired.contains(*it) && !self.landed.contains_key(&it.0));
             open.cloned().partition(|(_, expiry)| matches!(expiry, Expiry::Height(_)))
         };
         let height_of = |(_, expiry): &Expiring| match expiry {
@@ -56,25 +53,26 @@ impl Follower {
             Expiry::Nonce { .. } => None,
         };
         let mut due: Vec<_> = heights.into_iter().filter(|expiring| height_of(expiring).is_some()).collect();
-        due.truncate(STATUSES_AT_ONCE);
-        if let Some(lowest) = due.iter().filter_map(height_of).min()
-            && self.reaches_down_to(lowest.saturating_sub(BLOCKHASH_AGE)).await
-        {
-            // The first block that was too late for it proves it best.
-            let first = |height: u64| self.walk.mirror.at(height + 1).copied();
-            let proof = |expiring: &Expiring| height_of(expiring).and_then(first).unwrap_or(last).block_ref();
+        if !due.is_empty() {
+            // What an endpoint does not have may hold the transaction.
+            let first = self.history_from().await;
+            let reached = |height: u64| first.is_some_and(|first| first <= height.saturating_sub(BLOCKHASH_AGE).max(1));
+            due.retain(|due| height_of(due).is_some_and(reached));
+            due.truncate(STATUSES_AT_ONCE);
+            // The first block above it proves it best.
+            let above = |height: u64| self.walk.mirror.at(height + 1).copied();
+            let proof = |expiring: &Expiring| height_of(expiring).and_then(above).unwrap_or(last).block_ref();
             let due = due.into_iter().map(|expiring| (proof(&expiring), expiring)).collect();
             self.report_expired(due, &last).await?;
         }
-        let head = self.walk.mirror.head().map_or(last.slot, |head| head.slot);
-        let settled = |expiring: &Expiring| {
-            let since = *self.nonces_since.entry(expiring.clone()).or_insert(head);
-            last.slot >= since + NONCE_SETTLES
-        };
-        let nonces: Vec<_> = nonces.into_iter().filter(settled).collect();
         if !nonces.is_empty() && self.nonces_at.is_none_or(|at| at.elapsed() >= NONCE_PERIOD) {
             self.nonces_at = Some(Instant::now());
-            let used = self.used_nonces(&nonces).await;
+            let mut used = self.used_nonces(&nonces, &last).await;
+            if !used.is_empty() {
+                let first = self.history_from().await;
+                let held = |nonce: &Expiring| self.nonces_held.get(nonce).copied();
+                used.retain(|nonce| first.is_some_and(|first| held(nonce).is_some_and(|held| first <= held)));
+            }
             self.report_expired(used.into_iter().map(|nonce| (last.block_ref(), nonce)).collect(), &last).await?;
         }
         Ok(())
@@ -110,34 +108,23 @@ impl Follower {
     fn forget_expired(&mut self) {
         let wants = self.mailbox.interests();
         self.expired.retain(|expiring| wants.interests.expiries.contains(expiring));
-        self.nonces_since.retain(|expiring, _| wants.interests.expiries.contains(expiring));
+        self.nonces_held.retain(|expiring, _| wants.interests.expiries.contains(expiring));
     }
 
-    /// Whether every endpoint that answers has the blocks from a height on: what it does not have may hold the transaction.
-    async fn reaches_down_to(&self, height: u64) -> bool {
-        let mut any = false;
+    /// The height from which on every endpoint has its blocks; `None` if one does not say, or none can be asked.
+    async fn history_from(&self) -> Option<u64> {
+        let mut highest = None;
         for index in 0..self.node.len() {
-            if !self.node.is_usable(index).await {
-                continue;
+            if self.node.is_usable(index).await {
+                highest = highest.max(Some(self.node.first_height(index).await.ok()?));
             }
-            let Ok(first) = self.node.at(index).call::<u64>("getFirstAvailableBlock", json!([])).await else {
-                return false;
-            };
-            // A slot has no higher number than the blocks up to it.
-            if first > height {
-                let block = self.node.block(index, first, Detail::Header).await.found("its first block");
-                if block.is_ok_and(|block| block.link.height > height) {
-                    tracing::warn!(first, "a node without the history that would prove an expiry");
-                    return false;
-                }
-            }
-            any = true;
         }
-        any
+        highest
     }
 
-    /// The transactions whose nonce account holds another value, at a final block.
-    async fn used_nonces(&self, nonces: &[Expiring]) -> Vec<Expiring> {
+    /// The transactions whose nonce account was seen to hold their nonce, and holds another value now, at final blocks both. One
+    /// that was never seen so may have been used by the transaction itself, long ago.
+    async fn used_nonces(&mut self, nonces: &[Expiring], last: &Link) -> Vec<Expiring> {
         let mut used = Vec::new();
         for chunk in nonces.chunks(ACCOUNTS_AT_ONCE) {
             let accounts: Vec<_> = chunk.iter().filter_map(|(_, expiry)| account_of(expiry)).collect();
@@ -146,15 +133,19 @@ impl Follower {
                 let Some(raw) = value(answers)? else { return Ok(None) };
                 let under: Under<Vec<Option<RpcAccount>>> = endpoint.read(&raw)?;
                 let values: Vec<_> = under.value.iter().map(|account| account.as_ref().and_then(nonce_in)).collect();
-                Ok((values.len() == accounts.len()).then_some(values))
+                // One that lags has an older value.
+                let recent = under.context.slot >= last.slot;
+                Ok((values.len() == accounts.len() && recent).then_some(values))
             };
             let calls = [("getMultipleAccounts", params)];
             let told = self.node.on_their_word(self.settings.quorum, &calls, read, "the nonce accounts").await;
             let Ok((values, _)) = told else { continue };
             for (expiring, value) in chunk.iter().zip(values) {
                 // Of an account that is not there, or is no nonce, nothing is concluded.
-                let other = |wanted: &str| value.as_deref().is_some_and(|value| value != wanted);
-                if matches!(&expiring.1, Expiry::Nonce { value, .. } if other(value)) {
+                let (Expiry::Nonce { value: wanted, .. }, Some(value)) = (&expiring.1, value) else { continue };
+                if value == *wanted {
+                    self.nonces_held.entry(expiring.clone()).or_insert(last.height);
+                } else if self.nonces_held.contains_key(expiring) {
                     used.push(expiring.clone());
                 }
             }

@@ -6,9 +6,10 @@ use h402_watch_engine::amount::Amount;
 use h402_watch_engine::id::{Address, AssetId, SpendKey, TxId};
 use h402_watch_engine::input::{Execution, Place, Transfer, TxFact, Verification, Via};
 use serde_json::Value;
+use solana_hash::Hash;
 
 use super::text::Link;
-use super::wire::{BlockTx, Meta, RpcTx, TokenBalance};
+use super::wire::{BlockTx, Meta, RpcBlock, RpcTx, TokenBalance};
 use crate::chain::Interests;
 
 /// The programs that carry a text: SPL Memo, and the one before it.
@@ -57,6 +58,16 @@ pub fn concerns(interests: &Interests, tx: &BlockTx<'_>) -> bool {
     }
     let native = interests.assets.contains_key(AssetId::NATIVE);
     native && tx.transaction.account_keys.iter().any(|account| paid(account.pubkey, AssetId::NATIVE))
+}
+
+/// Whether a transaction of a block was recorded with the balances of tokens, and with whose they are: without, nobody can say
+/// that it paid nobody.
+pub fn says_who_was_paid(tx: &BlockTx<'_>) -> bool {
+    let Some(meta) = &tx.meta else { return false };
+    let owned = |all: &Option<Vec<TokenBalance<'_>>>| {
+        all.as_ref().is_some_and(|all| all.iter().all(|held| held.owner.is_some()))
+    };
+    meta.err.is_some() || (owned(&meta.pre_token_balances) && owned(&meta.post_token_balances))
 }
 
 impl Executed {
@@ -122,6 +133,21 @@ impl Executed {
     /// Whether it carries texts that are not known yet.
     pub fn lacks_memos(&self) -> bool {
         self.memos.is_none() && self.accounts.iter().any(|account| MEMO_PROGRAMS.contains(&account.as_str()))
+    }
+
+    /// Lamports that come out of one's own token account, unwrapped or as its rent, are no payment.
+    fn return_own_rent(&self, all: &mut BTreeMap<AssetId, Vec<Movement>>) {
+        let Some(native) = all.get_mut(AssetId::NATIVE) else { return };
+        for held in self.tokens.iter().flatten().filter(|held| !held.after) {
+            let Some((before, after)) = self.lamports.get(held.account) else { continue };
+            let taken = i128::from(before.saturating_sub(*after));
+            if let Some(owner) = native.iter().position(|movement| movement.holder == held.owner)
+                && let Some(account) = native.get(held.account).map(|_| held.account)
+            {
+                native[owner].change -= taken;
+                native[account].change += taken;
+            }
+        }
     }
 
     /// The fact about it.
@@ -204,8 +230,11 @@ impl Movements {
             let change = i128::from(*after) + i128::from(fee) - i128::from(*before);
             all.entry(AssetId::native()).or_default().push(Movement { index: i, holder: holder.clone(), change });
         }
+        tx.return_own_rent(&mut all);
         for held in tx.tokens.iter().flatten() {
-            let index = TOKENS_FROM + u32::try_from(held.account).unwrap_or(TOKENS_FROM - 1);
+            // One account has one owner afterwards; before, it may have been another's.
+            let index = if held.after { u32::try_from(held.account).unwrap_or(TOKENS_FROM) } else { TOKENS_FROM };
+            let index = TOKENS_FROM + index;
             let change = if held.after { i128::from(held.amount) } else { -i128::from(held.amount) };
             let movements = all.entry(held.mint.clone()).or_default();
             match movements.iter_mut().find(|movement| movement.holder == held.owner) {
@@ -247,5 +276,96 @@ impl Movements {
             let (sent, received) = (side(-1).unsigned_abs(), side(1).unsigned_abs());
             (received > 0 && sent > received).then_some((asset, sent))
         })
+    }
+}
+
+/// What a node's answer says of transactions: a block that was asked for with its accounts, or one transaction.
+///
+/// # Errors
+/// If it can't be read, or can't be.
+pub fn read(answer: &str) -> Result<Vec<TxFact>, String> {
+    let executed = match serde_json::from_str::<RpcTx<'_>>(answer) {
+        Ok(tx) => vec![Executed::of_transaction(&tx)?],
+        Err(_) => {
+            let block: RpcBlock<'_> = serde_json::from_str(answer).map_err(|error| error.to_string())?;
+            block.transactions.iter().flatten().map(Executed::of_block).collect::<Result<_, _>>()?
+        }
+    };
+    let link = Link { height: 0, hash: Hash::default(), parent: Hash::default(), time: 0, slot: 0 };
+    Ok(executed.iter().map(|executed| executed.fact(&link, Verification::Endpoint)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const PAYER: &str = "9WzDXwBbmkg8ZTbNMqUxvQRAyrZzDsGYdLVL9zYtAWWM";
+    const SHOP: &str = "2hxMBBkjXdCzSMrePEkwKe6bBQ4tBpj9p5jXcTYdUcc1";
+    const MINT: &str = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkwyTDt1v";
+
+    fn held(account: usize, owner: &str, amount: &str) -> Value {
+        json!({"accountIndex": account, "mint": MINT, "owner": owner, "programId": "p", "uiTokenAmount": {"amount": amount}})
+    }
+
+    /// A payment of tokens that opens the shop's account, by both of the ways in which it can be asked for.
+    fn both() -> [Value; 2] {
+        let accounts = [PAYER, "source", "target", MEMO_PROGRAMS[0], SHOP];
+        let meta = json!({
+            "err": null, "fee": 5000, "innerInstructions": [], "loadedAddresses": {"writable": [], "readonly": [SHOP]},
+            "preBalances": [1_000_000_000u64, 2_039_280, 0, 1, 0],
+            "postBalances": [997_955_720u64, 2_039_280, 2_039_280, 1, 0],
+            "preTokenBalances": [held(1, PAYER, "18446744073709551615")],
+            "postTokenBalances": [held(1, PAYER, "18446744073709551515"), held(2, SHOP, "99")],
+        });
+        let keys: Vec<_> = accounts.iter().map(|key| json!({"pubkey": key})).collect();
+        let in_block = json!({"transaction": {"signatures": ["s"], "accountKeys": keys}, "meta": meta});
+        let block = json!({
+            "blockhash": "b", "previousBlockhash": "a", "parentSlot": 0, "blockHeight": 1, "blockTime": 1,
+            "transactions": [in_block],
+        });
+        let memo = json!({"programIdIndex": 3, "data": bs58::encode("order 7").into_string()});
+        let message = json!({"accountKeys": accounts[..4], "instructions": [memo]});
+        [block, json!({"slot": 7, "meta": meta, "transaction": {"signatures": ["s"], "message": message}})]
+    }
+
+    #[test]
+    fn a_block_and_a_transaction_say_the_same() {
+        let [block, transaction] = both().map(|answer| read(&answer.to_string()).expect("it can be read").remove(0));
+        assert_eq!(transaction.memos, ["order 7"]);
+        assert_eq!(TxFact { memos: Vec::new(), ..transaction }, block);
+        let paid: Vec<_> = block.transfers.iter().map(|moved| (moved.to.as_str(), moved.amount.to_string())).collect();
+        // The rent of the new account goes to the account, not to the shop.
+        assert_eq!(paid, [("target", "2039280".to_owned()), (SHOP, "99".to_owned())]);
+        assert_eq!(block.transfers[1].from.as_ref().map(Address::as_str), Some(PAYER));
+        assert_eq!(block.notes.get(&format!("sent:{MINT}")).map(String::as_str), Some("100"), "a fee was withheld");
+        assert!(block.references.iter().any(|named| named.as_str() == SHOP));
+    }
+
+    #[test]
+    fn what_can_not_be_is_refused() {
+        let [mut block, _] = both();
+        let meta = &mut block["transactions"][0]["meta"];
+        for (key, wrong) in
+            [("preBalances", json!([1])), ("postTokenBalances", json!([held(1, SHOP, "-1")])), ("fee", json!(null))]
+        {
+            let right = std::mem::replace(&mut meta[key], wrong);
+            let text = json!({"blockhash": "b", "previousBlockhash": "a", "parentSlot": 0, "transactions": [
+                {"transaction": {"signatures": ["s"], "accountKeys": []}, "meta": meta}
+            ]});
+            assert!(read(&text.to_string()).is_err(), "{key}");
+            meta[key] = right;
+        }
+    }
+
+    #[test]
+    fn an_unknown_error_or_version_is_read_all_the_same() {
+        let [mut block, _] = both();
+        block["transactions"][0]["version"] = json!(200);
+        block["transactions"][0]["meta"]["err"] = json!({"SomethingNew": [1, 2]});
+        let fact = read(&block.to_string()).expect("it can be read").remove(0);
+        assert_eq!((fact.execution, fact.transfers.len()), (Execution::Reverted, 0));
+        assert_eq!(fact.notes.get("error").map(String::as_str), Some(r#"{"SomethingNew":[1,2]}"#));
     }
 }

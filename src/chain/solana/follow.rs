@@ -1,7 +1,8 @@
 //! Following a cluster: the slots above our head are asked for on a poll that always runs, their blocks are read, and each that
 //! joins is reported with what it holds of what is watched (research/solana.md §3.3, §3.5).
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,15 +24,21 @@ use super::wake::Hints;
 use super::wire::Status;
 use crate::chain::pool::{Answer, RETRY};
 use crate::chain::pulse::Pulse;
-use crate::chain::walk::{At, Chain as _, Hold, Step, Walk};
+use crate::chain::walk::{Hold, Step, Walk};
 use crate::chain::{Health, HealthState, Mailbox, Reporter, Settings, Start, Stopping};
 
 /// Blocks that are read in one request while catching up.
 const CHUNK: usize = 50;
-/// Slots above our head beyond which nodes are asked for older statuses too: without that they look back 150 blocks.
+/// The same where they are read whole: some megabytes each on a busy cluster.
+const WHOLE_CHUNK: usize = 4;
+/// Slots above our head beyond which nodes are asked for older statuses too: without that they look back some 300 blocks at most.
 const RECENT: u64 = 100;
+/// Transactions that are remembered though nobody watches them any more.
+const SPARE: usize = 1024;
 /// How long announcements of slots are gathered.
 const GATHER: Duration = Duration::from_millis(20);
+/// How often endpoints are asked how far down they have blocks.
+const SURVEY_PERIOD: Duration = Duration::from_secs(60);
 /// How long a cluster may be without a new block before it is said to stand still.
 const STANDSTILL: Duration = Duration::from_secs(30);
 
@@ -42,19 +49,23 @@ pub(super) struct Follower {
     pub(super) walk: Walk<Hash>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) reports: Reporter,
-    /// Look-ups that are to be answered.
-    pub(super) look_ups: VecDeque<LookUp>,
+    /// Look-ups that are to be answered at the next poll: they could not be before.
+    pub(super) look_ups: Vec<LookUp>,
     /// Transactions that left the chain, and are to be located.
     pub(super) lost: Vec<TxId>,
     /// Watched transactions that a node has processed, and no confirmed block holds yet.
-    pub(super) seen: HashSet<TxId>,
+    pub(super) seen: BTreeSet<TxId>,
+    /// The last of those that were asked for.
+    asked_last: Option<TxId>,
     /// Watched transactions that were reported in a block, and its height.
     pub(super) landed: HashMap<TxId, u64>,
+    /// The highest block with a fact in it: finality is asked for only up to there.
+    pub(super) highest_fact: Option<u64>,
     /// Those that were reported to land no more.
     pub(super) expired: HashSet<Expiring>,
-    /// When nonce accounts were read, and our head when each nonce was first heard of.
+    /// When nonce accounts were read, and the final height at which each was seen to hold what it must.
     pub(super) nonces_at: Option<Instant>,
-    pub(super) nonces_since: HashMap<Expiring, u64>,
+    pub(super) nonces_held: HashMap<Expiring, u64>,
     /// The endpoint that is asked first.
     preferred: usize,
     /// How many blocks the last poll found: what reading them whole costs.
@@ -62,8 +73,13 @@ pub(super) struct Follower {
     /// Whether statuses of older blocks are needed.
     deep: bool,
     behind: bool,
+    /// The lowest block that an endpoint has, and when that was asked.
+    pub(super) searched_from: u64,
+    surveyed_at: Option<Instant>,
     advanced_at: Instant,
     compared_at: Option<Instant>,
+    /// The head up to which nothing was left to tell.
+    synced: Option<Hash>,
     state: HealthState,
     pulse: Pulse,
 }
@@ -77,19 +93,25 @@ impl Follower {
             settings,
             mailbox,
             reports,
-            look_ups: VecDeque::new(),
+            look_ups: Vec::new(),
             lost: Vec::new(),
-            seen: HashSet::new(),
+            seen: BTreeSet::new(),
+            asked_last: None,
             landed: HashMap::new(),
+            // What was settled before the restart still waits for its finality.
+            highest_fact: start.headers.last().map(|header| header.block.height),
             expired: HashSet::new(),
             nonces_at: None,
-            nonces_since: HashMap::new(),
+            nonces_held: HashMap::new(),
             preferred: 0,
             blocks_per_poll: 1,
             deep: true,
             behind: false,
+            searched_from: 0,
+            surveyed_at: None,
             advanced_at: Instant::now(),
             compared_at: None,
+            synced: None,
             state: HealthState::Syncing,
             pulse: Pulse::default(),
         }
@@ -133,7 +155,7 @@ impl Follower {
             self.poll().await?;
         }
         if answer {
-            self.answer().await?;
+            self.answer(poll).await?;
         }
         self.report_health().await
     }
@@ -150,6 +172,7 @@ impl Follower {
     }
 
     async fn poll(&mut self) -> Result<(), Stopping> {
+        self.survey().await;
         // One that is behind, or on a branch that can't be followed, must not hold up the others.
         for _ in 0..self.node.len() {
             self.behind = false;
@@ -187,8 +210,10 @@ impl Follower {
         let landed = self.landed_in(&view, &asked);
         let followed = self.follow(source, &view, scans, &landed).await?;
         self.tell_statuses(&view, &asked, landed).await?;
-        self.tell_finality(view.finalized).await?;
-        self.expire().await?;
+        if followed.is_ok() {
+            self.tell_finality(view.finalized).await?;
+            self.expire().await?;
+        }
         match followed {
             Ok(true) => self.rest(&view).await,
             Ok(false) => Ok(HealthState::Syncing),
@@ -201,8 +226,11 @@ impl Follower {
     /// calls than asking for the status of each (research/solana.md §3.3).
     fn scans(&self) -> bool {
         let wants = self.mailbox.interests();
-        let open = wants.interests.txs.len().saturating_sub(self.landed.len());
-        !wants.interests.recipients.is_empty() || open.div_ceil(STATUSES_AT_ONCE) > self.blocks_per_poll.max(1)
+        if !wants.interests.recipients.is_empty() {
+            return true;
+        }
+        let landed = self.landed.keys().filter(|tx| wants.interests.txs.contains(*tx)).count();
+        (wants.interests.txs.len() - landed).div_ceil(STATUSES_AT_ONCE) > self.blocks_per_poll.max(1)
     }
 
     /// The transactions whose statuses this poll asks for: all that have not landed, or, where blocks are read whole, those that
@@ -210,10 +238,16 @@ impl Follower {
     fn asked(&mut self, scans: bool) -> Vec<TxId> {
         let wants = self.mailbox.interests();
         let open = &wants.interests.txs;
-        self.landed.retain(|tx, _| open.contains(tx));
+        if self.landed.len() > open.len() + SPARE {
+            self.landed.retain(|tx, _| open.contains(tx));
+        }
         self.seen.retain(|tx| open.contains(tx));
         if scans {
-            return self.seen.iter().take(STATUSES_AT_ONCE).cloned().collect();
+            // In turn, where they are many.
+            let from = self.asked_last.take().map_or(Bound::Unbounded, Bound::Excluded);
+            let asked: Vec<_> = self.seen.range((from, Bound::Unbounded)).take(STATUSES_AT_ONCE).cloned().collect();
+            self.asked_last = asked.last().filter(|_| asked.len() == STATUSES_AT_ONCE).cloned();
+            return asked;
         }
         open.iter().filter(|tx| !self.landed.contains_key(*tx)).cloned().collect()
     }
@@ -231,16 +265,16 @@ impl Follower {
 
     /// The very first blocks.
     async fn begin(&mut self, source: usize, tip: u64) -> Result<HealthState, Stopping> {
-        let from = At { height: 0, slot: tip.saturating_sub(u64::from(self.settings.look_back)) };
-        match self.node.range(source, from, CHUNK as u64).await {
-            Answer::Found(supplier, blocks) => match self.join(supplier, blocks, false, &HashMap::new(), 0).await? {
-                Ok(_) => {
-                    self.behind = true;
-                    Ok(HealthState::Syncing)
-                }
-                Err(Hold::Wait(why) | Hold::Halt(why)) => Ok(HealthState::Degraded(why)),
-            },
-            other => Ok(HealthState::Degraded(other.why_not("the first blocks"))),
+        let (supplier, tip) = match self.node.block(source, tip, Detail::Header).await {
+            Answer::Found(supplier, tip) => (supplier, tip),
+            other => return Ok(HealthState::Degraded(other.why_not("the tip"))),
+        };
+        match self.join(supplier, vec![tip], false, &HashMap::new(), 0).await? {
+            Ok(_all) => {
+                self.behind = true;
+                Ok(HealthState::Syncing)
+            }
+            Err(Hold::Wait(why) | Hold::Halt(why)) => Ok(HealthState::Degraded(why)),
         }
     }
 
@@ -264,12 +298,17 @@ impl Follower {
                 return Ok(Err(Hold::Wait(why)));
             }
         }
-        let covered = if scans { u64::MAX } else { view.statuses.covers };
+        let covered = if scans { u64::MAX } else { view.statuses.surely_cover() };
         let whole = scans && self.settings.quorum < 2;
-        let detail = if whole { Detail::Whole } else { Detail::Header };
-        let slots: Vec<_> = above.iter().filter(|slot| **slot <= covered).take(CHUNK).collect();
-        let slots: Vec<_> = slots.into_iter().map(|slot| (*slot, detail)).collect();
-        let Some((last, _)) = slots.last().copied() else { return Ok(Ok(true)) };
+        let (detail, most) = if whole { (Detail::Whole, WHOLE_CHUNK) } else { (Detail::Header, CHUNK) };
+        let slots = above.iter().filter(|slot| **slot <= covered).take(most);
+        let slots: Vec<_> = slots.map(|slot| (*slot, detail)).collect();
+        let Some((last, _)) = slots.last().copied() else {
+            return Ok(match above.first() {
+                None => Ok(true),
+                Some(slot) => Err(Hold::Wait(format!("statuses are known to slot {covered}, and not to {slot}"))),
+            });
+        };
         let (supplier, blocks) = match self.node.blocks(source, &slots).await {
             Answer::Found(supplier, blocks) => (supplier, blocks),
             other => return Ok(Err(Hold::Wait(other.why_not(&format!("the block at slot {}", slots[0].0))))),
@@ -277,14 +316,15 @@ impl Follower {
         let whole_chunk = blocks.last().is_some_and(|block| block.link.slot == last);
         self.blocks_per_poll = blocks.len();
         let joined = self.join(supplier, blocks, scans, landed, view.finalized).await?;
-        Ok(joined.map(|()| {
-            self.behind = whole_chunk && view.confirmed > last;
-            self.behind = self.behind && above.last().is_some_and(|tip| *tip > last || slots.len() == CHUNK);
+        let more = whole_chunk && view.confirmed > last && (slots.len() == most || above.last() > Some(&last));
+        Ok(joined.map(|all| {
+            self.behind = more || !all;
             !self.behind
         }))
     }
 
-    /// Joins blocks to our chain, and reports them with what they hold, as far as that can be had.
+    /// Joins blocks to our chain, and reports them with what they hold, as far as that can be had. `Ok(false)`: not yet, what
+    /// they hold has to be asked for anew.
     async fn join(
         &mut self,
         supplier: usize,
@@ -292,19 +332,23 @@ impl Follower {
         scans: bool,
         landed: &HashMap<u64, Vec<TxId>>,
         finalized: u64,
-    ) -> Result<Result<(), Hold>, Stopping> {
+    ) -> Result<Result<bool, Hold>, Stopping> {
         let blocks = match self.walk.step(&self.node, supplier, blocks, false).await {
-            Step::Same => return Ok(Ok(())),
+            Step::Same => return Ok(Ok(true)),
             Step::Hold(hold) => return Ok(Err(hold)),
             Step::Take { blocks, .. } => blocks,
         };
         let head = self.walk.mirror.head().copied();
         let forks = head.is_some_and(|head| blocks[0].link.parent != head.hash);
+        if forks && !scans && self.forget_landed(blocks[0].link.height) {
+            // Where transactions are on this branch that were in blocks of the other was not asked.
+            return Ok(Ok(false));
+        }
         let (mut report, mut hold) = (Vec::with_capacity(blocks.len()), None);
         let mut last_time = self.walk.mirror.at(blocks[0].link.height.wrapping_sub(1)).map_or(0, |below| below.time);
         for block in blocks {
             let mut link = block.link;
-            // A node may not know a block's time yet: it is not before that of the block below.
+            // Deadlines go by it: whatever a node says, it is not before that of the block below.
             link.time = link.time.max(last_time);
             last_time = link.time;
             let named = landed.get(&link.slot).map_or(&[][..], Vec::as_slice);
@@ -317,14 +361,28 @@ impl Follower {
             }
         }
         if forks {
-            // Known whole before anything is said of it: what moved to a higher block was never gone.
+            // As far as it is known it is told in one: what moved to a higher block was never gone.
             self.report(report, finalized).await?;
         } else {
             for one in report {
                 self.report(vec![one], finalized).await?;
             }
         }
-        Ok(hold.map_or(Ok(()), Err))
+        Ok(hold.map_or(Ok(true), Err))
+    }
+
+    /// Remembers that a transaction is in a block that is told.
+    pub(super) fn note_landed(&mut self, tx: &TxId, height: u64) {
+        self.seen.remove(tx);
+        self.landed.insert(tx.clone(), height);
+        self.highest_fact = self.highest_fact.max(Some(height));
+    }
+
+    /// Forgets what landed at a height or above. Whether there was any.
+    fn forget_landed(&mut self, height: u64) -> bool {
+        let before = self.landed.len();
+        self.landed.retain(|_, landed| *landed < height);
+        self.landed.len() < before
     }
 
     /// What a block holds of what is watched.
@@ -340,11 +398,11 @@ impl Follower {
             return Ok(Vec::new());
         }
         let txs: Vec<_> = named.iter().map(|tx| (tx.clone(), link.slot)).collect();
-        let read = self.node.landed(&txs, self.settings.quorum).await.into_iter().flatten();
-        let ours = read.filter(|(_, at, _)| at.hash == link.hash);
-        let facts: Vec<_> = ours.map(|(executed, _, word)| executed.fact(link, word)).collect();
+        let read = self.node.landed(&txs, self.settings.quorum, |at| at.hash == link.hash).await.into_iter().flatten();
+        let facts: Vec<_> = read.map(|(executed, _, word)| executed.fact(link, word)).collect();
         if facts.len() < txs.len() {
-            return Err(format!("a transaction of slot {} can't be read yet", link.slot));
+            // The block itself knows whether it holds them.
+            return self.facts_in(link).await;
         }
         Ok(facts)
     }
@@ -355,11 +413,10 @@ impl Follower {
             return Ok(());
         };
         let links: Vec<_> = report.iter().map(|(link, _)| *link).collect();
-        self.landed.retain(|_, height| *height < first.height);
+        self.forget_landed(first.height);
         for (link, facts) in &report {
             for fact in facts {
-                self.seen.remove(&fact.tx);
-                self.landed.insert(fact.tx.clone(), link.height);
+                self.note_landed(&fact.tx, link.height);
             }
         }
         // Each block states a time that is not before its parent's (agave: `bank::update_clock`).
@@ -377,13 +434,18 @@ impl Follower {
         Ok(())
     }
 
-    /// Reports the highest of our blocks that is final, if it is a higher one than before.
+    /// Reports the highest of our blocks that is final, while somebody waits for a higher one than before. A slot alone says
+    /// nothing of a block: it must be ours that is final there (invariant 6).
     async fn tell_finality(&mut self, finalized: u64) -> Result<(), Stopping> {
         let link = self.walk.mirror.iter().rev().find(|link| link.slot <= finalized).copied();
-        match link.filter(|link| self.walk.mirror.finalized().is_none_or(|known| known < link.height)) {
-            Some(link) => self.finalize(&link).await,
-            None => Ok(()),
+        let known = self.walk.mirror.finalized();
+        let Some(link) = link.filter(|link| known.is_none_or(|known| known < link.height)) else { return Ok(()) };
+        let expiring = || !self.mailbox.interests().interests.expiries.is_empty();
+        let waits = self.highest_fact.is_some_and(|height| known.is_none_or(|known| known < height)) || expiring();
+        if waits && self.node.is_final(self.preferred, &link, self.settings.quorum).await {
+            self.finalize(&link).await?;
         }
+        Ok(())
     }
 
     async fn finalize(&mut self, link: &Link) -> Result<(), Stopping> {
@@ -405,8 +467,7 @@ impl Follower {
         let missed: Vec<_> = missed.flat_map(|(slot, txs)| txs.into_iter().map(move |tx| (tx, slot))).collect();
         let missed: Vec<_> = missed.into_iter().filter(|(tx, _)| !self.landed.contains_key(tx)).collect();
         for (link, fact) in self.read_landed(&missed).await {
-            self.seen.remove(&fact.tx);
-            self.landed.insert(fact.tx.clone(), link.height);
+            self.note_landed(&fact.tx, link.height);
             self.reports.observe(Observation::Found(fact)).await?;
         }
         for tx in asked {
@@ -447,8 +508,11 @@ impl Follower {
             self.behind = true;
             return Ok(HealthState::Syncing);
         }
-        // By the chain's own clock: while it stands still no deadline passes.
-        self.reports.observe(Observation::Synced { at: head.timestamp() }).await?;
+        if self.synced != Some(head.hash) {
+            // By the chain's own clock: while it stands still no deadline passes.
+            self.synced = Some(head.hash);
+            self.reports.observe(Observation::Synced { at: head.timestamp() }).await?;
+        }
         let still = self.advanced_at.elapsed();
         if still >= STANDSTILL {
             return Ok(HealthState::Degraded(format!("no new block for {} s", still.as_secs())));
@@ -478,6 +542,25 @@ impl Follower {
         false
     }
 
+    /// How far down endpoints have blocks; asked now and then.
+    async fn survey(&mut self) {
+        if self.surveyed_at.is_some_and(|at| at.elapsed() < SURVEY_PERIOD) {
+            return;
+        }
+        let mut lowest: Option<u64> = None;
+        for index in 0..self.node.len() {
+            if self.node.is_usable(index).await
+                && let Ok(first) = self.node.first_height(index).await
+            {
+                lowest = Some(lowest.map_or(first, |lowest| lowest.min(first)));
+            }
+        }
+        if let Some(lowest) = lowest {
+            self.searched_from = lowest;
+            self.surveyed_at = Some(Instant::now());
+        }
+    }
+
     async fn report_health(&mut self) -> Result<(), Stopping> {
         if !self.pulse.beats(&self.settings.network, &self.state, false) {
             return Ok(());
@@ -488,7 +571,7 @@ impl Follower {
             tip: tips.max_by_key(|tip| tip.height),
             endpoints: self.node.health(),
             search: None,
-            searched_from: 0,
+            searched_from: self.searched_from,
         };
         self.reports.health(health).await
     }

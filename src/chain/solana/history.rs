@@ -9,7 +9,7 @@ use serde_json::json;
 use solana_pubkey::Pubkey;
 
 use super::follow::Follower;
-use super::node::{Detail, confirmed};
+use super::node::{Detail, READ_AT_ONCE, confirmed};
 use super::text::{self, Link};
 use super::wire::{Keyed, Signed, Under};
 use crate::chain::endpoint::CallError;
@@ -20,12 +20,8 @@ const ASSOCIATED_TOKEN: Pubkey = Pubkey::from_str_const("ATokenGPvbdGVxr1b2hvZbs
 
 /// Transactions in a page (agave: `MAX_GET_CONFIRMED_SIGNATURES_FOR_ADDRESS2_LIMIT`).
 const PAGE: usize = 1000;
-/// Pages that one account is searched for, the newest ones.
-const PAGES_MAX: usize = 100;
-/// Token accounts of one owner that are searched.
-const ACCOUNTS_MAX: usize = 16;
-/// Transactions that are read together.
-const READ_AT_ONCE: usize = 50;
+/// Token accounts of one owner that are searched beside the associated ones.
+const ACCOUNTS_MAX: usize = 14;
 
 /// How far down a search goes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,22 +40,23 @@ impl Floor {
 }
 
 impl Follower {
-    /// The transactions in our chain that paid an address, down to a floor, in the order of their blocks.
+    /// The transactions in our chain that paid an address, down to a floor, in the order of their blocks. At most `most` are
+    /// read.
     ///
     /// # Errors
-    /// If fewer endpoints than the quorum answer, or one of the transactions can't be read.
+    /// If fewer endpoints than the quorum answer, there are more transactions, or one of them can't be read.
     pub(super) async fn history(
         &self,
         owner: &Address,
         asset: &AssetId,
         floor: Floor,
+        most: usize,
     ) -> Result<Vec<(Link, TxFact)>, String> {
         let mut named: BTreeMap<TxId, u64> = BTreeMap::new();
         let mut told = 0;
-        for index in 0..self.node.len() {
+        for index in self.those_that_reach(floor).await {
             if told < self.settings.quorum
-                && self.node.is_usable(index).await
-                && let Ok(all) = self.named(index, owner, asset, floor).await
+                && let Ok(all) = self.named(index, owner, asset, floor, most).await
             {
                 told += 1;
                 named.extend(all);
@@ -68,12 +65,16 @@ impl Follower {
         if told < self.settings.quorum {
             return Err(format!("fewer than {} endpoints tell what an account was named in", self.settings.quorum));
         }
+        if named.len() > most {
+            return Err(format!("more than {most} transactions name it: ask for later ones"));
+        }
         let named: Vec<_> = named.into_iter().collect();
         let mut found = Vec::new();
         for chunk in named.chunks(READ_AT_ONCE) {
-            for landed in self.node.landed(chunk, self.settings.quorum).await {
+            let ours = |link: &Link| self.is_ours(link) == Ok(true);
+            for landed in self.node.landed(chunk, self.settings.quorum, ours).await {
                 let (executed, link, word) = landed.ok_or("a transaction of its history can't be read")?;
-                if floor.admits(&link) && self.is_ours(&link)? {
+                if floor.admits(&link) {
                     found.push((link, executed.fact(&link, word)));
                 }
             }
@@ -83,6 +84,26 @@ impl Follower {
         Ok(found)
     }
 
+    /// The endpoints that have all blocks down to a floor; if none has, which a watch can outlive, all that may be asked.
+    async fn those_that_reach(&self, floor: Floor) -> Vec<usize> {
+        let kept = || self.walk.mirror.iter().find(|link| floor.admits(link)).map(|link| link.height);
+        let lowest = floor.height.or_else(kept).unwrap_or(0).max(1);
+        let (mut reach, mut usable) = (Vec::new(), Vec::new());
+        for index in 0..self.node.len() {
+            if self.node.is_usable(index).await {
+                usable.push(index);
+                if self.node.first_height(index).await.is_ok_and(|first| first <= lowest) {
+                    reach.push(index);
+                }
+            }
+        }
+        if reach.is_empty() {
+            tracing::warn!(network = %self.settings.network, lowest, "no endpoint has the blocks from there on; the older ones don't count");
+            return usable;
+        }
+        reach
+    }
+
     /// The transactions that succeeded and name one of an owner's accounts, as one endpoint has them.
     async fn named(
         &self,
@@ -90,13 +111,17 @@ impl Follower {
         owner: &Address,
         asset: &AssetId,
         floor: Floor,
+        most: usize,
     ) -> Result<Vec<(TxId, u64)>, CallError> {
+        let head = self.walk.mirror.head().map_or(0, |head| head.slot);
         let mut found = Vec::new();
         for account in self.accounts_of(index, owner, asset).await? {
             let mut before: Option<String> = None;
-            for page in 1.. {
+            while found.len() <= most {
                 let mut options = confirmed();
                 options["limit"] = json!(PAGE);
+                // What one that lags has not heard of may have been paid.
+                options["minContextSlot"] = json!(head);
                 if let Some(before) = &before {
                     options["before"] = json!(before);
                 }
@@ -110,14 +135,9 @@ impl Follower {
                 if !full || done {
                     break;
                 }
-                if page >= PAGES_MAX {
-                    tracing::warn!(account, "more transactions than are searched; the older ones don't count");
-                    break;
-                }
             }
         }
         // What is above our head is matched when its block joins.
-        let head = self.walk.mirror.head().map_or(0, |head| head.slot);
         found.retain(|(_, slot)| *slot <= head && self.slot_may_count(*slot, floor));
         Ok(found)
     }
@@ -154,15 +174,20 @@ impl Follower {
             let seeds = [wallet.as_ref(), program.as_ref(), mint.as_ref()];
             Pubkey::find_program_address(&seeds, &ASSOCIATED_TOKEN).0.to_string()
         };
-        let mut accounts = BTreeSet::from([associated(TOKEN), associated(TOKEN_2022)]);
+        let mut accounts = vec![associated(TOKEN), associated(TOKEN_2022)];
         let options = json!({"encoding": "base64", "dataSlice": {"offset": 0, "length": 0}, "commitment": "confirmed"});
         let params = json!([owner.as_str(), {"mint": asset.as_str()}, options]);
         match self.node.at(index).call::<Under<Vec<Keyed>>>("getTokenAccountsByOwner", params).await {
-            Ok(held) => accounts.extend(held.value.into_iter().map(|account| account.pubkey)),
+            Ok(held) => {
+                let others = held.value.into_iter().map(|account| account.pubkey);
+                let others: BTreeSet<_> = others.filter(|account| !accounts.contains(account)).collect();
+                // Anybody may open some for somebody; the associated ones always come along.
+                accounts.extend(others.into_iter().take(ACCOUNTS_MAX));
+            }
             // Not every node has the index; and one that knows no such mint says so.
             Err(CallError::Unsupported(_) | CallError::Node { .. }) => {}
             Err(error) => return Err(error),
         }
-        Ok(accounts.into_iter().take(ACCOUNTS_MAX).collect())
+        Ok(accounts)
     }
 }

@@ -1,7 +1,7 @@
 //! Questions about what the chain holds already: for a watch that was just made, for a transaction that left the chain, for an
 //! address that somebody asks about.
 //!
-//! A look-up is answered under the mirror's head, by endpoints that have come as far: what lies in blocks up to there is found
+//! A look-up is answered under the mirror's head, by endpoints that have come as far, and have the blocks: what lies in blocks up to there is found
 //! here, what comes after is matched when its block joins, because the interest was opened before the look-up.
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,7 +14,7 @@ use h402_watch_engine::request::Subject;
 use super::facts::{self, Executed};
 use super::follow::Follower;
 use super::history::Floor;
-use super::node::ByTx;
+use super::node::{ByTx, READ_AT_ONCE};
 use super::statuses::STATUSES_AT_ONCE;
 use super::text::Link;
 use crate::chain::query::received;
@@ -22,10 +22,11 @@ use crate::chain::{AddressQuery, AddressReport, Stopping};
 
 /// Look-ups that are answered together.
 const LOOK_UPS_MAX: usize = 1000;
+/// Transactions that are read for a look-up of an address, and for a query; of more of them nothing is told.
+const HISTORY_MAX: usize = 10_000;
+const QUERY_MAX: usize = 1000;
 /// The newest blocks are searched themselves: a node's index of what accounts were named in comes after them.
 const UNINDEXED: usize = 12;
-/// Transactions that are read together.
-const READ_AT_ONCE: usize = 50;
 
 /// Where a transaction was found.
 #[derive(Clone, Debug)]
@@ -40,13 +41,15 @@ pub enum Whereabouts {
 
 impl Follower {
     /// Answers what was asked since the last time, as far as it can be told now.
-    pub(super) async fn answer(&mut self) -> Result<(), Stopping> {
+    /// Those that could not be told the last time are tried again after a poll.
+    pub(super) async fn answer(&mut self, polled: bool) -> Result<(), Stopping> {
         if self.walk.mirror.head().is_none() {
             return Ok(());
         }
-        let room = LOOK_UPS_MAX.saturating_sub(self.look_ups.len());
-        self.look_ups.extend(self.mailbox.take_look_ups(room));
-        let look_ups: Vec<_> = self.look_ups.drain(..).collect();
+        let mut look_ups = self.mailbox.take_look_ups(LOOK_UPS_MAX.saturating_sub(self.look_ups.len()));
+        if polled {
+            look_ups.append(&mut self.look_ups);
+        }
         let (txs, addresses): (Vec<_>, Vec<_>) = look_ups.into_iter().partition(|look_up| subject(look_up).is_some());
         for batch in txs.chunks(STATUSES_AT_ONCE) {
             self.answer_transactions(batch).await?;
@@ -63,7 +66,9 @@ impl Follower {
     pub(super) fn has_more_questions(&self) -> bool {
         let (look_ups, others) = self.mailbox.has_questions();
         let able = self.walk.mirror.head().is_some();
-        able && (others || (look_ups && self.look_ups.len() < LOOK_UPS_MAX))
+        // Those that wait for the next poll leave no room.
+        let room = (self.lost.len() < STATUSES_AT_ONCE, self.look_ups.len() < LOOK_UPS_MAX);
+        able && ((others && room.0) || (look_ups && room.1))
     }
 
     async fn looked_up(&mut self, look_up: &LookUp, facts: Vec<TxFact>) -> Result<(), Stopping> {
@@ -78,7 +83,7 @@ impl Follower {
             let Some(tx) = subject(look_up) else { continue };
             match found.as_ref().map(|found| found.get(tx)) {
                 Ok(Some(Whereabouts::Landed(landed))) => {
-                    self.landed.insert(tx.clone(), landed.0.height);
+                    self.note_landed(tx, landed.0.height);
                     self.looked_up(look_up, vec![landed.1.clone()]).await?;
                 }
                 Ok(Some(Whereabouts::Above)) => {
@@ -91,7 +96,7 @@ impl Follower {
                     self.looked_up(look_up, Vec::new()).await?;
                 }
                 // It is there, and can't be read: not found is not a fact.
-                Ok(None) | Err(_) => self.look_ups.push_back(look_up.clone()),
+                Ok(None) | Err(_) => self.look_ups.push(look_up.clone()),
             }
         }
         if let Err(error) = found {
@@ -130,12 +135,14 @@ impl Follower {
     pub(super) async fn read_landed(&self, txs: &[(TxId, u64)]) -> Vec<(Link, TxFact)> {
         let mut all = Vec::new();
         for chunk in txs.chunks(READ_AT_ONCE) {
-            for (landed, (tx, slot)) in self.node.landed(chunk, self.settings.quorum).await.into_iter().zip(chunk) {
+            let ours = |link: &Link| self.is_ours(link) == Ok(true);
+            let read = self.node.landed(chunk, self.settings.quorum, ours).await;
+            for (landed, (tx, slot)) in read.into_iter().zip(chunk) {
                 match landed {
-                    Some((executed, link, word)) if self.is_ours(&link) == Ok(true) => {
-                        all.push((link, executed.fact(&link, word)));
+                    Some((executed, link, word)) => all.push((link, executed.fact(&link, word))),
+                    None => {
+                        tracing::debug!(network = %self.settings.network, %tx, slot, "landed, and can't be read yet")
                     }
-                    _ => tracing::debug!(network = %self.settings.network, %tx, slot, "landed, and can't be read yet"),
                 }
             }
         }
@@ -171,26 +178,31 @@ impl Follower {
         }
         for (look_up, floor) in look_ups.into_iter().zip(floors) {
             match self.paid(&look_up, floor, &newest, &held).await {
-                Ok(facts) => self.looked_up(&look_up, facts).await?,
+                Ok(found) => {
+                    for (height, tx) in found.keys() {
+                        self.note_landed(tx, *height);
+                    }
+                    self.looked_up(&look_up, found.into_values().collect()).await?;
+                }
                 Err(error) => {
                     tracing::debug!(network = %self.settings.network, error, "a look-up waits");
-                    self.look_ups.push_back(look_up);
+                    self.look_ups.push(look_up);
                 }
             }
         }
         Ok(())
     }
 
-    /// What an address was paid, down to a floor.
+    /// What an address was paid, down to a floor, in the order of blocks.
     async fn paid(
         &self,
         look_up: &LookUp,
         floor: Option<Floor>,
         newest: &[Link],
         held: &BTreeMap<u64, (Link, Vec<TxFact>)>,
-    ) -> Result<Vec<TxFact>, String> {
+    ) -> Result<BTreeMap<(u64, TxId), TxFact>, String> {
         // Nothing lies in blocks that counts.
-        let Some(floor) = floor else { return Ok(Vec::new()) };
+        let Some(floor) = floor else { return Ok(BTreeMap::new()) };
         let within: Vec<_> = newest.iter().filter(|link| floor.admits(link)).collect();
         if within.iter().any(|link| !held.contains_key(&link.height)) {
             return Err("a block of our chain can't be read".into());
@@ -198,7 +210,7 @@ impl Follower {
         let mut found: BTreeMap<(u64, TxId), TxFact> = BTreeMap::new();
         if within.len() == newest.len() {
             for owner in &look_up.pay_to {
-                let history = self.history(owner, &look_up.asset, floor).await?;
+                let history = self.history(owner, &look_up.asset, floor, HISTORY_MAX).await?;
                 found.extend(history.into_iter().map(|(link, fact)| ((link.height, fact.tx.clone()), fact)));
             }
         }
@@ -208,7 +220,7 @@ impl Follower {
         for (height, (_, facts)) in held.iter().filter(|(_, (link, _))| floor.admits(link)) {
             found.extend(facts.iter().filter(pays).map(|fact| ((*height, fact.tx.clone()), fact.clone())));
         }
-        Ok(found.into_values().collect())
+        Ok(found)
     }
 
     /// What a block of our chain holds of what is watched.
@@ -228,9 +240,8 @@ impl Follower {
         let silent: Vec<_> = silent.map(|hit| (hit.tx.clone(), link.slot)).collect();
         let mut told: ByTx<Executed> = HashMap::new();
         for chunk in silent.chunks(READ_AT_ONCE) {
-            let landed = self.node.landed(chunk, self.settings.quorum).await;
-            let ours = landed.into_iter().flatten().filter(|(_, block, _)| block.hash == link.hash);
-            told.extend(ours.map(|(executed, _, _)| (executed.tx.clone(), executed)));
+            let landed = self.node.landed(chunk, self.settings.quorum, |at| at.hash == link.hash).await;
+            told.extend(landed.into_iter().flatten().map(|(executed, _, _)| (executed.tx.clone(), executed)));
         }
         let mut facts = Vec::with_capacity(hits.len());
         for hit in hits {
@@ -259,7 +270,7 @@ impl Follower {
         for tx in txs {
             match found.get(&tx) {
                 Some(Whereabouts::Landed(landed)) => {
-                    self.landed.insert(tx, landed.0.height);
+                    self.note_landed(&tx, landed.0.height);
                     self.reports.observe(Observation::Found(landed.1.clone())).await?;
                 }
                 Some(Whereabouts::Above) => {
@@ -276,14 +287,18 @@ impl Follower {
         Ok(())
     }
 
-    /// What an address has received in the blocks that are kept, by the endpoints' index.
+    /// What an address has received in the blocks that are kept, by the endpoints' index, which may be a moment behind.
     async fn answer_query(&self, query: AddressQuery) {
+        if query.reply.is_closed() {
+            return;
+        }
         let since = query.since.unwrap_or_default();
         let links = self.walk.mirror.iter().filter(|link| link.timestamp() >= since);
         let (Some(head), lowest) = (self.walk.mirror.head(), links.copied().next()) else { return };
         let lowest = lowest.unwrap_or(*head);
         let floor = Floor { height: Some(lowest.height), time: None };
-        let answer = self.history(&query.address, &query.asset, floor).await.map(|found| AddressReport {
+        let found = self.history(&query.address, &query.asset, floor, QUERY_MAX).await;
+        let answer = found.map(|found| AddressReport {
             head: head.block_ref(),
             searched_from: lowest.block_ref(),
             transfers: found

@@ -1,7 +1,8 @@
 //! Solana, over the JSON-RPC of Agave and what behaves like it (research/solana.md).
 //!
 //! The chain is that of produced blocks: a block's height is how many were produced below it, its parent the block whose hash
-//! it names, its slot what nodes find it by. The head is the highest *confirmed* block; what is only processed is `seen`. Slots
+//! it names, its slot what nodes find it by. The head is the highest *confirmed* block; what is only processed is `seen`,
+//! where it was asked for. Slots
 //! without a block are passed over only where the next block names the last one as its parent.
 //!
 //! What blocks hold is learned in the way that costs less. While nothing but signatures is watched, and few of them, a poll
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Mailbox, Reporter, Settings, Source, Start, until_stopped};
 
+pub use facts::read;
 pub use text::{FAMILY, NAMESPACE, check_reference};
 
 /// The source of one Solana cluster.

@@ -21,6 +21,8 @@ use crate::chain::pool::{Answer, Answers, Endpoints, Identity, blame, value};
 use crate::chain::walk::{At, Chain};
 use crate::chain::{EndpointSettings, Mailbox};
 
+/// Transactions that are read together.
+pub const READ_AT_ONCE: usize = 50;
 /// Methods that can be done without.
 const OPTIONAL: [&str; 1] = ["getTokenAccountsByOwner"];
 /// Slots that are listed at once: some of them are empty.
@@ -107,9 +109,20 @@ impl Node {
         if let Some(head) = above {
             calls.push(get_blocks(head + 1, head + SLOTS_AT_ONCE));
         }
-        let status_calls = Statuses::calls(txs, history);
-        calls.extend(status_calls);
-        let read = |endpoint: &Endpoint, answers: Answers| read_view(endpoint, answers, above.is_some(), txs).map(Some);
+        calls.extend(Statuses::calls(txs, history));
+        let begins = history && !txs.is_empty();
+        if begins {
+            calls.push(("getFirstAvailableBlock", json!([])));
+        }
+        let read = |endpoint: &Endpoint, mut answers: Answers| {
+            // Of what lies below its first block an endpoint knows no statuses.
+            let first = if begins { answers.pop() } else { None };
+            let first: u64 = first.map_or(Ok(0), |first| endpoint.read(&first?))?;
+            if above.is_some_and(|head| first > head + 1) {
+                return Err(CallError::Endpoint(format!("its ledger begins at slot {first}")));
+            }
+            read_view(endpoint, answers, above.is_some(), txs).map(Some)
+        };
         if quorum < 2 {
             return match self.first(start, &calls, read).await {
                 Answer::Found(index, view) => Ok((index, view)),
@@ -165,6 +178,19 @@ impl Node {
         .await
     }
 
+    /// The height of the first block that an endpoint has.
+    pub async fn first_height(&self, index: usize) -> Result<u64, CallError> {
+        let first: u64 = self.at(index).call("getFirstAvailableBlock", json!([])).await?;
+        // At its very start nothing is below.
+        if first == 0 {
+            return Ok(0);
+        }
+        let answers = self.at(index).batch(&[get_header(first)]).await?;
+        let answer = answers.into_iter().next().unwrap_or_else(|| Err(CallError::Endpoint("no answer".into())));
+        let block = self.read_block(self.at(index), answer, first, Detail::Header)?;
+        block.map(|block| block.link.height).ok_or_else(|| CallError::Endpoint("no first block".into()))
+    }
+
     /// The block at a slot.
     pub async fn block(&self, start: usize, slot: u64, detail: Detail) -> Answer<Fetched> {
         self.first(start, &[get_block(slot, detail)], |endpoint, mut answers| match answers.pop() {
@@ -185,8 +211,14 @@ impl Node {
         self.on_their_word(quorum, &calls, read, &format!("the block at slot {}", link.slot)).await
     }
 
-    /// Transactions that landed in these slots, each with its block: what one endpoint says of each, or `quorum` of them do.
-    pub async fn landed(&self, txs: &[(TxId, u64)], quorum: usize) -> Vec<Option<(Executed, Link, Verification)>> {
+    /// Transactions that landed in these slots, each with its block, if that is `ours`: what one endpoint says of each, or
+    /// `quorum` of them do.
+    pub async fn landed(
+        &self,
+        txs: &[(TxId, u64)],
+        quorum: usize,
+        ours: impl Fn(&Link) -> bool + Sync,
+    ) -> Vec<Option<(Executed, Link, Verification)>> {
         let options = json!({
             "encoding": "json", "commitment": "confirmed", "maxSupportedTransactionVersion": VERSION_MAX,
         });
@@ -204,7 +236,8 @@ impl Node {
             }
             let Some(block) = answers.next() else { return Ok(None) };
             let block = self.read_block(endpoint, block, txs[i].1, Detail::Header)?;
-            Ok(block.filter(|_| read.slot == txs[i].1).map(|block| (executed, block.link)))
+            let fits = |block: &Fetched| read.slot == txs[i].1 && ours(&block.link);
+            Ok(block.filter(fits).map(|block| (executed, block.link)))
         });
         told.await.into_iter().map(|told| told.map(|((tx, link), word)| (tx, link, word))).collect()
     }
@@ -266,7 +299,8 @@ impl Node {
             return Err(blame(endpoint, "a block hash that is none"));
         };
         let height = block.block_height.ok_or_else(|| blame(endpoint, "a block without its height"))?;
-        let time = block.block_time.unwrap_or(0);
+        // Its time decides deadlines: one that is not known yet is waited for.
+        let Some(time) = block.block_time else { return Ok(None) };
         if block.parent_slot >= slot.max(1) || height > slot || slot > NUMBER_MAX || time > NUMBER_MAX / 1000 {
             return Err(blame(endpoint, "a block out of its place"));
         }
@@ -275,6 +309,9 @@ impl Node {
             (Detail::Whole, None) => return Err(blame(endpoint, "a block without its transactions")),
             (Detail::Whole, Some(txs)) => {
                 let wants = self.mailbox.interests();
+                if !wants.interests.recipients.is_empty() && !txs.iter().all(facts::says_who_was_paid) {
+                    return Ok(None);
+                }
                 let hits = txs.iter().filter(|tx| facts::concerns(&wants.interests, tx)).map(Executed::of_block);
                 Some(hits.collect::<Result<_, _>>().map_err(|what| blame(endpoint, &what))?)
             }
@@ -283,18 +320,39 @@ impl Node {
         Ok(Some(Fetched { link, parent_slot: block.parent_slot, hits }))
     }
 
-    /// Whether an endpoint's block at that slot is this one.
-    async fn has(&self, index: usize, links: &[Link]) -> Vec<bool> {
+    /// Whether `quorum` endpoints call a block final, `start` being asked first.
+    pub async fn is_final(&self, start: usize, link: &Link, quorum: usize) -> bool {
+        let mut agreed = 0;
+        for offset in 0..self.len() {
+            let index = (start + offset) % self.len();
+            // The mirror's times may be set right.
+            let same = |theirs: &Link, ours: &Link| (theirs.hash, theirs.height) == (ours.hash, ours.height);
+            agreed += self.has(index, &[*link], get_final, same).await.into_iter().filter(|has| *has).count();
+            if agreed >= quorum {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether an endpoint's block at each slot is the same.
+    async fn has(
+        &self,
+        index: usize,
+        links: &[Link],
+        call: impl Fn(u64) -> Call,
+        same: impl Fn(&Link, &Link) -> bool,
+    ) -> Vec<bool> {
         if !self.is_usable(index).await {
             return Vec::new();
         }
-        let calls: Vec<_> = links.iter().map(|link| get_block(link.slot, Detail::Header)).collect();
+        let calls: Vec<_> = links.iter().map(|link| call(link.slot)).collect();
         let Ok(answers) = self.at(index).batches(&calls).await else { return Vec::new() };
-        let same = |(answer, link): (_, &Link)| {
+        let has = |(answer, link): (_, &Link)| {
             let block = self.read_block(self.at(index), answer, link.slot, Detail::Header);
-            block.is_ok_and(|block| block.is_some_and(|block| block.link.hash == link.hash))
+            block.is_ok_and(|block| block.is_some_and(|block| same(&block.link, link)))
         };
-        answers.into_iter().zip(links).map(same).collect()
+        answers.into_iter().zip(links).map(has).collect()
     }
 }
 
@@ -307,11 +365,14 @@ impl Chain for Node {
     }
 
     async fn parent(&self, of: &Fetched) -> Answer<Fetched> {
-        let parent = self.block(0, of.parent_slot, Detail::Header).await;
-        match parent {
-            Answer::Found(_, block) if block.link.hash != of.link.parent => Answer::Absent,
-            parent => parent,
-        }
+        let slot = of.parent_slot;
+        self.first(0, &[get_header(slot)], |endpoint, mut answers| {
+            let Some(answer) = answers.pop() else { return Ok(None) };
+            let block = self.read_block(endpoint, answer, slot, Detail::Header)?;
+            // Another endpoint may be on another branch: that is no fault of its.
+            Ok(block.filter(|block| block.link.hash == of.link.parent))
+        })
+        .await
     }
 
     async fn range(&self, start: usize, from: At, count: u64) -> Answer<Vec<Fetched>> {
@@ -329,7 +390,7 @@ impl Chain for Node {
     async fn agreeing(&self, beside: usize, link: &Link) -> usize {
         let mut agreeing = 0;
         for index in (0..self.len()).filter(|index| *index != beside) {
-            agreeing += self.has(index, &[*link]).await.into_iter().filter(|has| *has).count();
+            agreeing += self.has(index, &[*link], get_header, Link::eq).await.into_iter().filter(|has| *has).count();
         }
         agreeing
     }
@@ -340,7 +401,7 @@ impl Chain for Node {
         for index in 0..self.len() {
             prefixes.push(match supplier == Some(index) {
                 true => blocks.len(),
-                false => self.has(index, &links).await.into_iter().take_while(|has| *has).count(),
+                false => self.has(index, &links, get_header, Link::eq).await.into_iter().take_while(|has| *has).count(),
             });
         }
         prefixes.sort_unstable_by_key(|length| Reverse(*length));
@@ -355,6 +416,17 @@ fn get_block(slot: u64, detail: Detail) -> Call {
         "commitment": "confirmed", "maxSupportedTransactionVersion": VERSION_MAX,
     });
     ("getBlock", json!([slot, options]))
+}
+
+fn get_header(slot: u64) -> Call {
+    get_block(slot, Detail::Header)
+}
+
+/// The header of a block that is final, and none of one that is not.
+fn get_final(slot: u64) -> Call {
+    let (method, mut params) = get_block(slot, Detail::Header);
+    params[1]["commitment"] = json!("finalized");
+    (method, params)
 }
 
 fn get_blocks(from: u64, to: u64) -> Call {
@@ -396,7 +468,7 @@ fn merge(views: Vec<(usize, View)>, quorum: usize) -> Option<(usize, View)> {
     Some((index, first))
 }
 
-/// Options for `json!` in other modules: the commitment of all that is read.
+/// The commitment of all that is read.
 pub(super) fn confirmed() -> Value {
     json!({"commitment": "confirmed"})
 }

@@ -24,7 +24,7 @@ pub struct Statuses {
 }
 
 impl Statuses {
-    /// The calls that ask for them. Without `history` nodes look back a hundred blocks and some.
+    /// The calls that ask for them. Without `history` nodes look back some 300 blocks at most.
     pub fn calls(txs: &[TxId], history: bool) -> impl Iterator<Item = Call> {
         txs.chunks(STATUSES_AT_ONCE).map(move |chunk| {
             let signatures: Vec<_> = chunk.iter().map(TxId::as_str).collect();
@@ -47,6 +47,13 @@ impl Statuses {
         Ok(all)
     }
 
+    /// The slot up to which blocks may be told without more than these show: what is only processed in a slot may be confirmed
+    /// there by the time its block is read.
+    pub fn surely_cover(&self) -> u64 {
+        let processed = self.found.values().filter(|status| !status.is_confirmed()).map(|status| status.slot);
+        processed.min().map_or(self.covers, |lowest| self.covers.min(lowest.saturating_sub(1)))
+    }
+
     /// Adds what another endpoint says: whoever knows more is believed, for it leads to a read.
     pub fn add(&mut self, other: Self) {
         for (tx, status) in other.found {
@@ -61,31 +68,32 @@ impl Statuses {
 }
 
 impl Node {
-    /// The statuses of transactions, however old, from `quorum` endpoints that have come as far as `slot`.
+    /// The statuses of transactions, however old, from `quorum` endpoints that have come as far as `slot`, and of all others what
+    /// those don't know.
     ///
     /// # Errors
     /// If fewer have.
     pub async fn statuses(&self, txs: &[TxId], slot: u64, quorum: usize) -> Result<Statuses, String> {
-        let calls: Vec<_> = Statuses::calls(txs, true).collect();
-        let mut told: Option<Statuses> = None;
+        let mut told = Statuses { found: HashMap::new(), covers: slot };
         let mut count = 0;
         for index in 0..self.len() {
-            if count >= quorum {
-                break;
-            }
-            if !self.is_usable(index).await {
+            // What one does not know, or has forgotten, another may know.
+            let open = |tx: &&TxId| count < quorum || !told.found.contains_key(*tx);
+            let asked: Vec<_> = txs.iter().filter(open).cloned().collect();
+            if asked.is_empty() || !self.is_usable(index).await {
                 continue;
             }
+            let calls: Vec<_> = Statuses::calls(&asked, true).collect();
             let Ok(answers) = self.at(index).batches(&calls).await else { continue };
-            let Ok(statuses) = read(self.at(index), txs, answers) else { continue };
+            let Ok(statuses) = read(self.at(index), &asked, answers) else { continue };
             // What one that lags has not seen may have landed.
             count += usize::from(statuses.covers >= slot);
-            match &mut told {
-                Some(told) => told.add(statuses),
-                None => told = Some(statuses),
-            }
+            told.add(statuses);
         }
-        told.filter(|_| count >= quorum).ok_or_else(|| format!("fewer than {quorum} endpoints are at our head"))
+        if count < quorum {
+            return Err(format!("fewer than {quorum} endpoints are at our head"));
+        }
+        Ok(told)
     }
 }
 
