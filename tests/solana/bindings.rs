@@ -104,28 +104,39 @@ async fn a_bound_watch_comes_before_an_older_one_that_is_not() {
 }
 
 /// Edge case 45: whoever knows a reference may name it: in what fails, pays somebody else, or pays too little. The true payment
-/// is found all the same.
+/// is found all the same, by a watch that was there before, and by one that is made when all is done.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reference_that_is_spammed_finds_its_payment() {
-    let (node, _service, mut client) = world().await;
-    let mint = node.mint(6).await;
-    let (to, reference, poor) = (shop(), shop(), Keypair::new());
-    node.pay(&poor.pubkey(), SOL).await;
-    node.pay_token(&mint, &poor.pubkey(), 1).await;
-    node.pay_token(&mint, &to, 1).await;
-    seal(&node, &mut client, 1).await;
-    let id = client.create(naming(exactly(in_token(&mint, asks(address(), &to, 5))), &[reference])).await;
-    node.send_unchecked(Draft::by(&poor).token_to(&mint, &mint.account(&to), 5).references(&[reference])).await;
-    node.send(node.draft().sol(&shop(), SOL).references(&[reference])).await;
-    node.send(node.draft().token(&mint, &shop(), 5).references(&[reference])).await;
-    node.send(node.draft().sol(&to, SOL).references(&[reference])).await;
-    node.pay_token(&mint, &to, 5).await;
-    seal(&node, &mut client, 1).await;
-    assert!(client.receipts(&id).await.is_empty());
-    let signature = node.send(node.draft().token(&mint, &to, 5).references(&[reference])).await;
-    node.slot(1).await;
-    assert_eq!(client.until(&id, "settled:success").await, ["included", "settled:success"]);
-    assert_eq!(settlement(&mut client, &id).await["transfers"][0]["tx"], signature);
+    for before in [true, false] {
+        let (node, _service, mut client) = world().await;
+        let mint = node.mint(6).await;
+        let (to, reference, poor) = (shop(), shop(), Keypair::new());
+        node.pay(&poor.pubkey(), SOL).await;
+        node.pay_token(&mint, &poor.pubkey(), 1).await;
+        node.pay_token(&mint, &to, 1).await;
+        seal(&node, &mut client, 1).await;
+        let asked = naming(exactly(in_token(&mint, asks(address(), &to, 5))), &[reference]);
+        let from = node.height().await + 1;
+        let asked = with(asked, |terms| terms.from_height = Some(from));
+        let early = if before { Some(client.create(asked.clone()).await) } else { None };
+        node.send_unchecked(Draft::by(&poor).token_to(&mint, &mint.account(&to), 5).references(&[reference])).await;
+        node.send(node.draft().sol(&shop(), SOL).references(&[reference])).await;
+        node.send(node.draft().token(&mint, &shop(), 5).references(&[reference])).await;
+        node.send(node.draft().sol(&to, SOL).references(&[reference])).await;
+        node.pay_token(&mint, &to, 5).await;
+        seal(&node, &mut client, 20).await;
+        if let Some(id) = &early {
+            assert!(client.receipts(id).await.is_empty());
+        }
+        let signature = node.send(node.draft().token(&mint, &to, 5).references(&[reference])).await;
+        seal(&node, &mut client, 1).await;
+        let id = match early {
+            Some(id) => id,
+            None => client.create(asked).await,
+        };
+        assert_eq!(client.until(&id, "settled:success").await, ["included", "settled:success"]);
+        assert_eq!(settlement(&mut client, &id).await["transfers"][0]["tx"], signature);
+    }
 }
 
 /// Defect 1 of h402: a payment that is bound to one order is shown for another.

@@ -2,11 +2,11 @@
 
 use h402_watch_proto::v1;
 use h402_watch_proto::v1::FinalityTag;
-use serde_json::{Value, json};
+use serde_json::json;
 use solana_keypair::Keypair;
 use solana_signer::Signer as _;
 
-use crate::support::client::{Client, address, now_ms, tx, with};
+use crate::support::client::{Client, address, now_ms, spec, tx, with};
 use crate::support::solana::draft::Draft;
 use crate::support::solana::{FINAL_SLOTS, SOL, Solnode, shop};
 use crate::{asks, but_seen, exactly, in_token, included, seal, settlement, tagged, world, world_on};
@@ -23,6 +23,10 @@ async fn a_payment_is_included_settled_and_final() {
     let by_address = client.create(exactly(asks(address(), &one, SOL))).await;
     let signatures = [node.pay(&one, SOL).await, node.pay(&other, SOL).await];
     let by_tx = client.create(exactly(asks(tx(&signatures[1]), &other, SOL))).await;
+    polled(&mut client).await;
+    for id in [&by_address, &by_tx] {
+        assert!(client.receipts(id).await.is_empty(), "it was sent and executed, and is in no block");
+    }
     node.slot(1).await;
     for id in [&by_address, &by_tx] {
         assert_eq!(but_seen(client.until(id, "settled:success").await), ["included", "settled:success"]);
@@ -46,6 +50,21 @@ async fn a_payment_is_included_settled_and_final() {
             assert_eq!((&notes["slot"], &notes["depthUnit"]), (&json!(slot.to_string()), &json!("blocks")));
         }
     }
+}
+
+/// A depth is counted in blocks, the payment's own included.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_depth_counts_blocks() {
+    let (node, _service, mut client) = world().await;
+    let to = shop();
+    let id = client.create(spec(address(), &to.to_string(), SOL, 3)).await;
+    node.pay(&to, SOL).await;
+    seal(&node, &mut client, 2).await;
+    polled(&mut client).await;
+    assert_eq!(client.until(&id, "included").await, ["included"]);
+    assert_eq!(client.get(&id).await.transactions[0].depth, 2);
+    node.slot(1).await;
+    assert_eq!(client.until(&id, "settled:success").await, ["included", "settled:success"]);
 }
 
 /// Edge case 4: it landed, and failed: that is an outcome, with the error.
@@ -218,7 +237,7 @@ async fn a_dropped_transaction_expires_with_the_first_final_block_above_its_last
     node.slot(last + FIRST_SLOTS - node.finalized().await).await;
     assert_eq!(node.finalized().await, last + FIRST_SLOTS);
     final_at(&mut client, last).await;
-    seal_nothing(&node, &mut client).await;
+    polled(&mut client).await;
     assert!(client.receipts(&id).await.is_empty(), "no final block is above it");
     node.slot(1).await;
     assert_eq!(client.until(&id, "settled:failed:expired").await, ["settled:failed:expired"]);
@@ -228,15 +247,13 @@ async fn a_dropped_transaction_expires_with_the_first_final_block_above_its_last
     assert_eq!(evidence["block"], json!({ "height": last + 1, "hash": block["blockhash"] }));
 }
 
-/// Has the service answer something, so that it has done all that it had to do before.
-async fn seal_nothing(node: &Solnode, client: &mut Client) {
-    let paid = node.pay(&shop(), SOL).await;
-    let network = client.inner.list_networks(v1::ListNetworksRequest {}).await.expect("answers").into_inner();
-    let requests = network.networks[0].endpoints[0].requests;
+/// Waits until the service has asked the node again, and again: it has done all that followed from before.
+async fn polled(client: &mut Client) {
+    let mut from = None;
     for _ in 0..3_000 {
-        let network = client.inner.list_networks(v1::ListNetworksRequest {}).await.expect("answers").into_inner();
-        if network.networks[0].endpoints[0].requests > requests + 2 {
-            assert_eq!(node.status(&paid).await, Value::Null, "its slot is open");
+        let networks = client.inner.list_networks(v1::ListNetworksRequest {}).await.expect("answers").into_inner();
+        let requests = networks.networks[0].endpoints[0].requests;
+        if requests >= *from.get_or_insert(requests) + 4 {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
