@@ -385,7 +385,8 @@ impl Solnode {
         self.send(self.draft().advance(nonce)).await
     }
 
-    async fn nonce(&self, account: &Address) -> Hash {
+    /// The value of a nonce account.
+    pub async fn nonce(&self, account: &Address) -> Hash {
         let config = json!({ "encoding": "base64", "commitment": "processed" });
         let answer = self.call("getAccountInfo", json!([account.to_string(), config])).await;
         let data = BASE64_STANDARD.decode(answer["value"]["data"][0].as_str().expect("data")).expect("base64");
