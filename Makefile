@@ -5,7 +5,7 @@ export H402_DEVNET
 
 .PHONY: demo test lint anvil bitcoind solana devnet python bench fuzz
 
-## Follow payments on an EVM chain and on Bitcoin, on real nodes, to their outcomes.
+## Follow payments on an EVM chain, on Bitcoin and on Solana, on real nodes, to their outcomes.
 demo: anvil bitcoind solana
 	cargo build --locked
 	cargo run --locked --quiet --example demo
@@ -20,7 +20,7 @@ lint:
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	deploy/deny.sh
 
-## The demo's nodes, outside of target/.
+## The demo's nodes, outside of target/. Solana's is built from crates.io, which takes some minutes the first time.
 anvil:
 	deploy/devnet/get-anvil.sh $(H402_DEVNET)/anvil
 

@@ -18,6 +18,14 @@ pub struct Scene {
     pub story: Vec<String>,
 }
 
+impl Scene {
+    /// Settled, with all that should have happened.
+    fn is_over(&self) -> bool {
+        let is_settled = self.story.iter().any(|step| step.starts_with("settled"));
+        is_settled && self.expected.iter().all(|step| self.story.iter().any(|it| it == step))
+    }
+}
+
 /// What is on the screen.
 pub struct Show {
     pub scenes: Vec<Scene>,
@@ -43,7 +51,7 @@ impl Show {
     }
 
     fn is_over(&self) -> bool {
-        self.scenes.iter().all(|scene| scene.story.last().is_some_and(|last| last.starts_with("settled")))
+        self.scenes.iter().all(Scene::is_over)
     }
 
     /// Shows events as they come, for a while, or until all is over.

@@ -1,6 +1,7 @@
 //! What an account was named in: `getSignaturesForAddress`, newest first. A payment to a token account does not name its
 //! owner, so the owner's token accounts are asked for; the blocks of the last seconds may be missing from a node's index.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use h402_watch_engine::id::{Address, AssetId, Timestamp, TxId};
@@ -20,6 +21,8 @@ const ASSOCIATED_TOKEN: Pubkey = Pubkey::from_str_const("ATokenGPvbdGVxr1b2hvZbs
 
 /// Transactions in a page (agave: `MAX_GET_CONFIRMED_SIGNATURES_FOR_ADDRESS2_LIMIT`).
 const PAGE: usize = 1000;
+/// Pages of one account, whatever is in them: failed transactions may fill some.
+const PAGES_MAX: usize = 100;
 /// Token accounts of one owner that are searched beside the associated ones.
 const ACCOUNTS_MAX: usize = 14;
 
@@ -40,18 +43,18 @@ impl Floor {
 }
 
 impl Follower {
-    /// The transactions in our chain that paid an address, down to a floor, in the order of their blocks. At most `most` are
-    /// read.
+    /// The transactions in our chain that paid an address, down to a floor, in the order of their blocks; and the slot from which
+    /// on that is all. At most `most` are read, the newest.
     ///
     /// # Errors
-    /// If fewer endpoints than the quorum answer, there are more transactions, or one of them can't be read.
+    /// If fewer endpoints than the quorum answer, or one of the transactions can't be read.
     pub(super) async fn history(
         &self,
         owner: &Address,
         asset: &AssetId,
         floor: Floor,
         most: usize,
-    ) -> Result<Vec<(Link, TxFact)>, String> {
+    ) -> Result<(Vec<(Link, TxFact)>, u64), String> {
         let mut named: BTreeMap<TxId, u64> = BTreeMap::new();
         let mut told = 0;
         for index in self.those_that_reach(floor).await {
@@ -65,10 +68,10 @@ impl Follower {
         if told < self.settings.quorum {
             return Err(format!("fewer than {} endpoints tell what an account was named in", self.settings.quorum));
         }
-        if named.len() > most {
-            return Err(format!("more than {most} transactions name it: ask for later ones"));
-        }
-        let named: Vec<_> = named.into_iter().collect();
+        let mut named: Vec<_> = named.into_iter().collect();
+        named.sort_by_key(|(_, slot)| Reverse(*slot));
+        let whole_from = named.get(most).map_or(0, |(_, slot)| slot + 1);
+        named.retain(|(_, slot)| *slot >= whole_from);
         let mut found = Vec::new();
         for chunk in named.chunks(READ_AT_ONCE) {
             let ours = |link: &Link| self.is_ours(link) == Ok(true);
@@ -81,7 +84,7 @@ impl Follower {
         }
         found.retain(|(_, fact)| fact.transfers.iter().any(|moved| moved.to == *owner && moved.asset == *asset));
         found.sort_by_key(|(link, _)| link.height);
-        Ok(found)
+        Ok((found, whole_from))
     }
 
     /// The endpoints that have all blocks down to a floor; if none has, which a watch can outlive, all that may be asked.
@@ -117,7 +120,8 @@ impl Follower {
         let mut found = Vec::new();
         for account in self.accounts_of(index, owner, asset).await? {
             let mut before: Option<String> = None;
-            while found.len() <= most {
+            let of_others = found.len();
+            for _ in 0..PAGES_MAX {
                 let mut options = confirmed();
                 options["limit"] = json!(PAGE);
                 // What one that lags has not heard of may have been paid.
@@ -132,7 +136,7 @@ impl Follower {
                 before = Some(last.signature.clone());
                 let succeeded = signed.into_iter().filter(|signed| signed.err.is_none());
                 found.extend(succeeded.map(|signed| (TxId::new(signed.signature), signed.slot)));
-                if !full || done {
+                if !full || done || found.len() - of_others > most {
                     break;
                 }
             }

@@ -22,7 +22,7 @@ use crate::chain::{AddressQuery, AddressReport, Stopping};
 
 /// Look-ups that are answered together.
 const LOOK_UPS_MAX: usize = 1000;
-/// Transactions that are read for a look-up of an address, and for a query; of more of them nothing is told.
+/// Transactions that are read for a look-up of an address, and for a query; the newest.
 const HISTORY_MAX: usize = 10_000;
 const QUERY_MAX: usize = 1000;
 /// The newest blocks are searched themselves: a node's index of what accounts were named in comes after them.
@@ -210,7 +210,11 @@ impl Follower {
         let mut found: BTreeMap<(u64, TxId), TxFact> = BTreeMap::new();
         if within.len() == newest.len() {
             for owner in &look_up.pay_to {
-                let history = self.history(owner, &look_up.asset, floor, HISTORY_MAX).await?;
+                let (history, whole_from) = self.history(owner, &look_up.asset, floor, HISTORY_MAX).await?;
+                if whole_from > 0 {
+                    let network = &self.settings.network;
+                    tracing::warn!(%network, whole_from, "more transactions than are read; the older ones don't count");
+                }
                 found.extend(history.into_iter().map(|(link, fact)| ((link.height, fact.tx.clone()), fact)));
             }
         }
@@ -298,9 +302,10 @@ impl Follower {
         let lowest = lowest.unwrap_or(*head);
         let floor = Floor { height: Some(lowest.height), time: None };
         let found = self.history(&query.address, &query.asset, floor, QUERY_MAX).await;
-        let answer = found.map(|found| AddressReport {
+        let from = |slot| self.walk.mirror.iter().find(|link| link.slot >= slot).copied().unwrap_or(*head);
+        let answer = found.map(|(found, whole_from)| AddressReport {
             head: head.block_ref(),
-            searched_from: lowest.block_ref(),
+            searched_from: from(whole_from.max(lowest.slot)).block_ref(),
             transfers: found
                 .iter()
                 .filter(|(link, _)| link.timestamp() >= since)
