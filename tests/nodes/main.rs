@@ -49,7 +49,6 @@ mod support;
 mod chaos;
 mod faults;
 mod outcomes;
-mod python;
 mod recovery;
 mod reorgs;
 mod service;

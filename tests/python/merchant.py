@@ -2,7 +2,7 @@
 
 Its gRPC code is generated from proto/ alone, at run time.
 
-usage: merchant.py PROTO_FOLDER SERVER TX PAY_TO AMOUNT DEPTH
+usage: merchant.py PROTO_FOLDER SERVER NETWORK ASSET TX PAY_TO AMOUNT DEPTH
 """
 
 import hashlib
@@ -25,15 +25,19 @@ def generate(proto, out):
 
 
 def main():
-    proto, server, tx, pay_to, amount, depth = sys.argv[1:]
+    proto, server, network, asset, tx, pay_to, amount, depth = sys.argv[1:]
     with tempfile.TemporaryDirectory() as out, grpc.insecure_channel(server) as channel:
         v1, services = generate(proto, out)
         service = services.WatchServiceStub(channel)
         spec = v1.WatchSpec(
-            network="dev",
+            network=network,
             transaction=v1.TransactionSubject(tx=tx),
             terms=v1.Terms(
-                pay_to=pay_to, amount=amount, depth_blocks=int(depth), deadline_ms=int(time.time() * 1000) + 60_000
+                pay_to=pay_to,
+                asset=asset,
+                amount=amount,
+                depth_blocks=int(depth),
+                deadline_ms=int(time.time() * 1000) + 60_000,
             ),
         )
         watch = service.CreateWatch(v1.CreateWatchRequest(watch=spec)).watch
