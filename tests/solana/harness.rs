@@ -86,6 +86,8 @@ async fn the_clock_seals_slots_until_it_is_stopped() {
     assert!(node.tip().await >= first + 4);
     assert_eq!(node.status(&signature).await["err"], Value::Null);
     node.pause().await;
+    // The slot that was just being sealed still is.
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     let stopped = node.tip().await;
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     assert_eq!(node.tip().await, stopped);
