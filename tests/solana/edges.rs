@@ -7,7 +7,7 @@ use h402_watch_proto::v1::FinalityTag;
 use crate::support::agave::account::{Mint, key};
 use crate::support::agave::faults::Level;
 use crate::support::client::{address, spec, tx, with};
-use crate::{exactly, included, scripted, scripted_with, settlement, tagged};
+use crate::{but_seen, exactly, included, scripted, scripted_with, settlement, tagged};
 
 fn in_mint(mint: &Mint, spec: v1::WatchSpec) -> v1::WatchSpec {
     with(spec, |terms| terms.asset.clone_from(&mint.address))
@@ -118,7 +118,8 @@ async fn what_is_final_at_once_is_told_in_order() {
     let paid = node.tx(&payer).sol(&payer, &shop, 1_000);
     node.block(vec![payment, paid]);
     for id in [&by_address, &by_tx] {
-        assert_eq!(client.until(id, "finalized").await, ["included", "settled:success", "finalized"]);
+        let story = but_seen(client.until(id, "finalized").await);
+        assert_eq!(story, ["included", "settled:success", "finalized"]);
     }
 }
 
