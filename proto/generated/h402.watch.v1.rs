@@ -44,14 +44,15 @@ pub struct TransactionSubject {
     /// first signature, base58.
     #[prost(string, tag = "1")]
     pub tx: ::prost::alloc::string::String,
-    /// Solana: the `lastValidBlockHeight` of its blockhash. Once a final block has that height and the transaction is nowhere,
+    /// Solana: the `lastValidBlockHeight` of its blockhash. Once a final block is above that height and the transaction is nowhere,
     /// the watch fails with `expired`, without waiting for the deadline. It is the client's word: one that is too low fails a
     /// payment that may land yet, which is then told as `late`. Default: not known.
     #[prost(uint64, optional, tag = "2")]
     pub last_valid_height: ::core::option::Option<u64>,
     /// Solana, for a transaction with a durable nonce: the nonce account, and the nonce that it was signed with. Once the account
-    /// holds another one in a final block and the transaction is nowhere, the watch fails with `expired`. Both or neither, and
-    /// not together with `last_valid_height`.
+    /// was seen to hold it in a final block, and holds another one in a later, and the transaction is nowhere, the watch fails with
+    /// `expired`; a watch that is made after the nonce was used waits for its deadline. Both or neither, and not together with
+    /// `last_valid_height`.
     #[prost(string, tag = "3")]
     pub nonce_account: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
