@@ -27,6 +27,8 @@ use crate::chain::pool::value;
 const ACCOUNTS_AT_ONCE: usize = 100;
 /// Blocks for which a blockhash may be used (agave: `MAX_PROCESSING_AGE`).
 const BLOCKHASH_AGE: u64 = 150;
+/// How often it is looked what has expired: that may cost calls each time, where history is missing that would prove it.
+const PERIOD: Duration = Duration::from_secs(1);
 /// How often nonce accounts are read.
 const NONCE_PERIOD: Duration = Duration::from_secs(5);
 /// Where the value of a nonce stands in its account: behind version, state and authority (solana-nonce `Versions`).
@@ -41,6 +43,10 @@ impl Follower {
         let Some(last) = self.walk.mirror.finalized().and_then(|height| self.walk.mirror.at(height)).copied() else {
             return Ok(());
         };
+        if self.expired_at.is_some_and(|at| at.elapsed() < PERIOD) {
+            return Ok(());
+        }
+        self.expired_at = Some(Instant::now());
         self.forget_expired();
         let (heights, nonces): (Vec<Expiring>, Vec<_>) = {
             let wants = self.mailbox.interests();

@@ -63,6 +63,8 @@ pub(super) struct Follower {
     pub(super) highest_fact: Option<u64>,
     /// Those that were reported to land no more.
     pub(super) expired: HashSet<Expiring>,
+    /// When it was looked for more of them.
+    pub(super) expired_at: Option<Instant>,
     /// When nonce accounts were read, and the final height at which each was seen to hold what it must.
     pub(super) nonces_at: Option<Instant>,
     pub(super) nonces_held: HashMap<Expiring, u64>,
@@ -101,6 +103,7 @@ impl Follower {
             // What was settled before the restart still waits for its finality.
             highest_fact: start.headers.last().map(|header| header.block.height),
             expired: HashSet::new(),
+            expired_at: None,
             nonces_at: None,
             nonces_held: HashMap::new(),
             preferred: 0,
