@@ -198,6 +198,22 @@ impl Client {
         }
     }
 
+    /// Waits until a network that does not follow, or an endpoint of it, says this of itself. What it says may change while it
+    /// rests.
+    pub async fn complains(&mut self, about: &str) {
+        let started = tokio::time::Instant::now();
+        loop {
+            let networks = self.inner.list_networks(v1::ListNetworksRequest {}).await.expect("answers").into_inner();
+            let network = networks.networks.into_iter().next().expect("one network");
+            let mut said = network.endpoints.iter().map(|endpoint| &endpoint.detail).chain([&network.detail]);
+            if network.health != "following" && said.any(|said| said.contains(about)) {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "waiting for {about}, at {network:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub async fn subscribe(&mut self, request: v1::SubscribeRequest) -> tonic::Streaming<v1::SubscribeResponse> {
         self.inner.subscribe(request).await.expect("subscribes").into_inner()
     }
