@@ -15,6 +15,7 @@ mod standing;
 mod walk;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::convert::Infallible;
 use std::future::Future;
 use std::ops::Bound;
 use std::path::PathBuf;
@@ -49,14 +50,19 @@ pub trait Source: Send + 'static {
     ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
-/// A source's life: it follows until shutdown, or until nobody takes its reports any more, which is the same; then nobody
-/// answers what waits in its mailbox.
+/// A source's life: it follows until shutdown, whatever it is about then, or until nobody takes its reports any more, which is
+/// the same; then nobody answers what waits in its mailbox.
 fn until_stopped(
     mailbox: Arc<Mailbox>,
-    follows: impl Future<Output = Result<(), Stopping>> + Send + 'static,
+    shutdown: CancellationToken,
+    follows: impl Future<Output = Result<Infallible, Stopping>> + Send + 'static,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
-        let _ = follows.await;
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {}
+            _ = follows => {}
+        }
         mailbox.close();
     })
 }

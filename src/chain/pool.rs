@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use h402_watch_engine::id::BlockRef;
 use h402_watch_engine::input::Verification;
 use serde_json::value::RawValue;
 
@@ -67,6 +68,11 @@ impl Endpoints {
 
     pub fn at(&self, index: usize) -> &Endpoint {
         &self.all[index]
+    }
+
+    /// The highest block that an endpoint claims as its tip.
+    pub fn tip_claimed(&self) -> Option<BlockRef> {
+        self.all.iter().filter_map(Endpoint::tip).max_by_key(|tip| tip.height)
     }
 
     pub fn health(&self) -> Vec<EndpointHealth> {
@@ -189,6 +195,9 @@ pub fn blame(endpoint: &Endpoint, what: &str) -> CallError {
     endpoint.blame(what);
     CallError::Endpoint(what.to_owned())
 }
+
+/// The largest height, slot or time that is believed: larger ones don't fit JSON's whole numbers, and overflow sums.
+pub const NUMBER_MAX: u64 = 1 << 53;
 
 /// The pause between two tries of something that no endpoint could give.
 pub const RETRY: Duration = Duration::from_millis(500);

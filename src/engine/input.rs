@@ -140,6 +140,29 @@ pub struct TxFact {
     pub verification: Verification,
 }
 
+impl TxFact {
+    /// A transaction outside of the chain of which nothing else is known.
+    pub fn of(tx: TxId) -> Self {
+        Self {
+            tx,
+            place: Place::Mempool,
+            sender: None,
+            execution: Execution::Unknown,
+            spends: Vec::new(),
+            transfers: Vec::new(),
+            transfers_known: false,
+            authorizations: Vec::new(),
+            replaceable: false,
+            matures: 0,
+            funded_by: Vec::new(),
+            memos: Vec::new(),
+            references: Vec::new(),
+            notes: BTreeMap::new(),
+            verification: Verification::Endpoint,
+        }
+    }
+}
+
 /// One block that extends the chain, and what it holds of what is watched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {

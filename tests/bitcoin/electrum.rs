@@ -350,20 +350,6 @@ impl Liar {
     }
 }
 
-/// Waits until the network or its endpoint says something.
-async fn until_said(client: &mut Client, text: &str) {
-    let started = tokio::time::Instant::now();
-    loop {
-        let networks = client.inner.list_networks(v1::ListNetworksRequest {}).await.expect("answers").into_inner();
-        let network = &networks.networks[0];
-        if network.detail.contains(text) || network.endpoints[0].detail.contains(text) {
-            return;
-        }
-        assert!(started.elapsed() < PATIENCE, "waiting for {text:?}: {network:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 /// A transaction that pays more than was mined, and a proof that leads elsewhere: neither is believed, and the truth is taken
 /// when it comes.
 #[tokio::test]
@@ -381,14 +367,14 @@ async fn a_server_that_lies_delays_and_never_pays() {
     liar.lie(|line| line.replacen("a00f000000000000", "8813000000000000", 1));
     let (_, raw) = node.raw_payment(&shop, 4_000, true).await;
     node.mine_with(&[&raw]).await;
-    until_said(&mut client, "another transaction than was asked for").await;
+    client.mentions("another transaction than was asked for").await;
     assert_eq!(client.receipts(&id).await.len(), 0);
     // A branch of its own making.
     liar.lie(|line| match line.split_once("\"merkle\": [\"").or_else(|| line.split_once("\"merkle\":[\"")) {
         Some((before, rest)) => format!("{before}\"merkle\":[\"{}{}", "ab".repeat(32), &rest[64..]),
         None => line,
     });
-    until_said(&mut client, "leads to another block").await;
+    client.mentions("leads to another block").await;
     assert_eq!(client.receipts(&id).await.len(), 0);
     liar.lie(|line| line);
     client.until(&id, "included").await;

@@ -172,44 +172,36 @@ impl Client {
 
     /// Waits until the service's head is at a height, or above.
     pub async fn head(&mut self, height: u64) {
-        let started = tokio::time::Instant::now();
-        loop {
-            let networks = self.inner.list_networks(v1::ListNetworksRequest {}).await.expect("answers").into_inner();
-            let head = networks.networks[0].head.as_ref().map_or(0, |head| head.height);
-            if head >= height {
-                return;
-            }
-            assert!(started.elapsed() < PATIENCE, "waiting for head {height}, at {head}: {networks:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let head = |network: &v1::Network| network.head.as_ref().map_or(0, |head| head.height);
+        self.network_until(&format!("head {height}"), |network| head(network) >= height).await;
     }
 
     /// Waits until a network's health is as expected.
     pub async fn health(&mut self, expected: &str) -> v1::Network {
-        let started = tokio::time::Instant::now();
-        loop {
-            let networks = self.inner.list_networks(v1::ListNetworksRequest {}).await.expect("answers").into_inner();
-            let network = networks.networks.into_iter().next().expect("one network");
-            if network.health == expected {
-                return network;
-            }
-            assert!(started.elapsed() < PATIENCE, "waiting for {expected}, at {network:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        self.network_until(expected, |network| network.health == expected).await
     }
 
     /// Waits until a network that does not follow, or an endpoint of it, says this of itself. What it says may change while it
     /// rests.
     pub async fn complains(&mut self, about: &str) {
+        self.network_until(about, |network| network.health != "following" && says(network, about)).await;
+    }
+
+    /// The same, whether it follows or not.
+    pub async fn mentions(&mut self, what: &str) -> v1::Network {
+        self.network_until(what, |network| says(network, what)).await
+    }
+
+    /// Waits until the first network is as it should be.
+    async fn network_until(&mut self, what: &str, is_so: impl Fn(&v1::Network) -> bool) -> v1::Network {
         let started = tokio::time::Instant::now();
         loop {
             let networks = self.inner.list_networks(v1::ListNetworksRequest {}).await.expect("answers").into_inner();
             let network = networks.networks.into_iter().next().expect("one network");
-            let mut said = network.endpoints.iter().map(|endpoint| &endpoint.detail).chain([&network.detail]);
-            if network.health != "following" && said.any(|said| said.contains(about)) {
-                return;
+            if is_so(&network) {
+                return network;
             }
-            assert!(started.elapsed() < PATIENCE, "waiting for {about}, at {network:?}");
+            assert!(started.elapsed() < PATIENCE, "waiting for {what}, at {network:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -217,4 +209,10 @@ impl Client {
     pub async fn subscribe(&mut self, request: v1::SubscribeRequest) -> tonic::Streaming<v1::SubscribeResponse> {
         self.inner.subscribe(request).await.expect("subscribes").into_inner()
     }
+}
+
+/// Whether a network, or an endpoint of it, says something of itself.
+fn says(network: &v1::Network, what: &str) -> bool {
+    let mut said = network.endpoints.iter().map(|endpoint| &endpoint.detail).chain([&network.detail]);
+    said.any(|said| said.contains(what))
 }

@@ -2,6 +2,7 @@
 //! once, and reported with what it holds of what is watched (research/bitcoin.md §2).
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,6 @@ use h402_watch_engine::changes::LookUp;
 use h402_watch_engine::id::Timestamp;
 use h402_watch_engine::input::{Block, Observation, TxFact};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::block::{Cache, Decoded};
 use super::facts::{self, Hit, Known};
@@ -101,8 +101,8 @@ impl Follower {
         }
     }
 
-    /// Follows until shutdown.
-    pub(super) async fn run(mut self, shutdown: CancellationToken) -> Result<(), Stopping> {
+    /// Follows for ever.
+    pub(super) async fn run(mut self) -> Result<Infallible, Stopping> {
         let urls: Vec<_> = self.settings.endpoints.iter().flat_map(|endpoint| endpoint.zmq_urls.clone()).collect();
         let mut hints = wake::hints(&urls);
         let mailbox = Arc::clone(&self.mailbox);
@@ -114,7 +114,6 @@ impl Follower {
             tokio::select! {
                 // Polls come first: a flood of hints must not hold them back.
                 biased;
-                () = shutdown.cancelled() => return Ok(()),
                 () = tokio::time::sleep_until(next_poll) => poll = true,
                 () = tokio::time::sleep_until(listen) => {}
                 () = mailbox.posted() => answer = true,
@@ -130,12 +129,7 @@ impl Follower {
                 }
                 () = std::future::ready(()), if more => answer = true,
             }
-            let work = self.work(poll, poll || answer);
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return Ok(()),
-                done = work => done?,
-            }
+            self.work(poll, poll || answer).await?;
             if poll {
                 next_poll = Instant::now() + self.pause();
             }
@@ -370,10 +364,9 @@ impl Follower {
         if !self.pulse.beats(&self.settings.network, &self.state, search.is_some()) {
             return Ok(());
         }
-        let tips = (0..self.node.len()).filter_map(|index| self.node.at(index).tip());
         let health = Health {
             state: self.state.clone(),
-            tip: tips.max_by_key(|tip| tip.height),
+            tip: self.node.tip_claimed(),
             endpoints: self.node.health(),
             search,
             searched_from: self.pruned_below,

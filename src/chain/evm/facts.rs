@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use alloy_primitives::{Address as EvmAddress, B256, U256};
 use h402_watch_engine::amount::Amount;
-use h402_watch_engine::id::{AssetId, SpendKey, TxId};
+use h402_watch_engine::id::{AssetId, TxId};
 use h402_watch_engine::input::{AuthorizationUse, Execution, Place, Transfer, TxFact, Verification, Via};
 
 use super::block::{Executed, InternalTransfer};
@@ -228,23 +228,7 @@ pub fn by_balance(link: &Link, to: EvmAddress, surplus: U256) -> TxFact {
     }
 }
 
+/// A nonce is there to be used again, dearer, until it is mined.
 fn bare(tx: TxId) -> TxFact {
-    TxFact {
-        tx,
-        place: Place::Mempool,
-        sender: None,
-        execution: Execution::Unknown,
-        spends: Vec::<SpendKey>::new(),
-        transfers: Vec::new(),
-        transfers_known: false,
-        authorizations: Vec::new(),
-        // A nonce is there to be used again, dearer, until it is mined.
-        replaceable: true,
-        matures: 0,
-        funded_by: Vec::new(),
-        memos: Vec::new(),
-        references: Vec::new(),
-        notes: BTreeMap::new(),
-        verification: Verification::Endpoint,
-    }
+    TxFact { replaceable: true, ..TxFact::of(tx) }
 }

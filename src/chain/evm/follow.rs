@@ -2,6 +2,7 @@
 //! reported with what it holds of what is watched (research/evm.md §2.2).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,6 @@ use h402_watch_engine::input::{Block, Observation, TxFact};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::balance::Balances;
 use super::facts::{self, Hit, Matcher};
@@ -105,8 +105,8 @@ impl Follower {
         }
     }
 
-    /// Follows until shutdown.
-    pub(super) async fn run(mut self, shutdown: CancellationToken) -> Result<(), Stopping> {
+    /// Follows for ever.
+    pub(super) async fn run(mut self) -> Result<Infallible, Stopping> {
         let urls: Vec<_> = (0..self.pool.len()).filter_map(|i| self.pool.at(i).ws_url().map(str::to_owned)).collect();
         let mut hints = wake::hints(urls.clone());
         let mailbox = Arc::clone(&self.mailbox);
@@ -117,7 +117,6 @@ impl Follower {
             tokio::select! {
                 // Polls come first: a flood of hints must not hold them back.
                 biased;
-                () = shutdown.cancelled() => return Ok(()),
                 () = tokio::time::sleep_until(next_poll) => poll = true,
                 () = mailbox.posted() => answer = true,
                 () = std::future::ready(()), if more => answer = true,
@@ -132,12 +131,7 @@ impl Follower {
                 },
             }
             if poll {
-                let work = self.poll();
-                tokio::select! {
-                    biased;
-                    () = shutdown.cancelled() => return Ok(()),
-                    done = work => done?,
-                }
+                self.poll().await?;
                 next_poll = Instant::now() + self.pause();
                 if self.silent_heads >= SILENT_HEADS {
                     tracing::warn!(network = %self.settings.network, "websocket says nothing, connecting anew");
@@ -146,12 +140,7 @@ impl Follower {
                 }
             }
             if poll || answer {
-                let work = self.answer();
-                tokio::select! {
-                    biased;
-                    () = shutdown.cancelled() => return Ok(()),
-                    done = work => done?,
-                }
+                self.answer().await?;
             }
         }
     }
@@ -441,8 +430,7 @@ impl Follower {
         if !self.pulse.beats(&self.settings.network, &self.state, false) {
             return Ok(());
         }
-        let tips = (0..self.pool.len()).filter_map(|index| self.pool.at(index).tip());
-        let tip = tips.max_by_key(|tip| tip.height);
+        let tip = self.pool.tip_claimed();
         let endpoints = self.pool.health();
         let health = Health { state: self.state.clone(), tip, endpoints, search: None, searched_from: 0 };
         self.reports.health(health).await

@@ -52,6 +52,6 @@ impl Source for EvmSource {
         shutdown: CancellationToken,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let follower = follow::Follower::new(self.chain_id, self.settings, &start, Arc::clone(&mailbox), reports);
-        until_stopped(mailbox, follower.run(shutdown))
+        until_stopped(mailbox, shutdown, follower.run())
     }
 }

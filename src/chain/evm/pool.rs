@@ -13,7 +13,7 @@ use super::verify;
 use super::wire::{Quantity, RpcBlock};
 use crate::chain::EndpointSettings;
 use crate::chain::endpoint::{CallError, Endpoint};
-use crate::chain::pool::{Answer, Answers, Endpoints, Identity, blame, value};
+use crate::chain::pool::{Answer, Answers, Endpoints, Identity, NUMBER_MAX, blame, value};
 use crate::chain::walk::{At, Chain};
 
 /// Methods that can be done without.
@@ -27,9 +27,6 @@ pub struct Pool {
     /// Whether a header's hash was once the hash of what it says: from then on it has to be.
     hashes_match: AtomicBool,
 }
-
-/// The largest height or time that is believed: larger ones don't fit JSON's whole numbers, and overflow sums.
-const NUMBER_MAX: u64 = 1 << 53;
 
 impl Deref for Pool {
     type Target = Endpoints;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use h402_watch_engine::amount::Amount;
-use h402_watch_engine::id::{Address, AssetId, SpendKey, TxId};
+use h402_watch_engine::id::{Address, AssetId, TxId};
 use h402_watch_engine::input::{Execution, Place, Transfer, TxFact, Verification, Via};
 use serde_json::Value;
 use solana_hash::Hash;
@@ -164,6 +164,7 @@ impl Executed {
         }
         // A token that withholds a fee credits less than was sent.
         notes.extend(moved.withheld().map(|(mint, sent)| (format!("sent:{mint}"), sent.to_string())));
+        // Nothing takes the place of a signature; and changes of balances are net of what one pays oneself.
         TxFact {
             place: Place::Block { block: link.block_ref(), time: link.timestamp() },
             sender: self.accounts.first().cloned(),
@@ -174,7 +175,7 @@ impl Executed {
             references: self.accounts.clone(),
             notes,
             verification,
-            ..pending(self.tx.clone())
+            ..TxFact::of(self.tx.clone())
         }
     }
 }
@@ -185,29 +186,6 @@ fn held_at(held: &TokenBalance<'_>, after: bool) -> Result<Option<Held>, String>
     let amount = held.ui_token_amount.amount.parse().map_err(|_| "a token's amount that is no number")?;
     let (owner, mint) = (Address::new(owner), AssetId::new(held.mint));
     Ok(Some(Held { account: held.account_index, owner, mint, amount, after }))
-}
-
-/// A transaction that a node has, and no confirmed block yet: nothing tells what it will do.
-pub fn pending(tx: TxId) -> TxFact {
-    TxFact {
-        tx,
-        place: Place::Mempool,
-        sender: None,
-        execution: Execution::Unknown,
-        spends: Vec::<SpendKey>::new(),
-        transfers: Vec::new(),
-        transfers_known: false,
-        authorizations: Vec::new(),
-        // Nothing takes the place of a signature.
-        replaceable: false,
-        matures: 0,
-        // Changes of balances are net of what one pays oneself.
-        funded_by: Vec::new(),
-        memos: Vec::new(),
-        references: Vec::new(),
-        notes: BTreeMap::new(),
-        verification: Verification::Endpoint,
-    }
 }
 
 /// How much more, or less, a holder has of an asset after a transaction.

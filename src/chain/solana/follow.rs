@@ -2,6 +2,7 @@
 //! joins is reported with what it holds of what is watched (research/solana.md §3.3, §3.5).
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::convert::Infallible;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +13,8 @@ use h402_watch_engine::input::{Block, Observation, TxFact, Verification};
 use h402_watch_engine::request::Tag;
 use solana_hash::Hash;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::expiry::Expiring;
-use super::facts;
 use super::lookup::Whereabouts;
 use super::node::{ByTx, Detail, Fetched, Node, View};
 use super::statuses::STATUSES_AT_ONCE;
@@ -120,8 +119,8 @@ impl Follower {
         }
     }
 
-    /// Follows until shutdown.
-    pub(super) async fn run(mut self, shutdown: CancellationToken) -> Result<(), Stopping> {
+    /// Follows for ever.
+    pub(super) async fn run(mut self) -> Result<Infallible, Stopping> {
         let urls = (0..self.node.len()).filter_map(|index| self.node.at(index).ws_url().map(str::to_owned));
         let mut hints = Hints::from(urls.collect());
         let mailbox = Arc::clone(&self.mailbox);
@@ -132,7 +131,6 @@ impl Follower {
             tokio::select! {
                 // Polls come first: a flood of hints must not hold them back.
                 biased;
-                () = shutdown.cancelled() => return Ok(()),
                 () = tokio::time::sleep_until(next_poll) => poll = true,
                 () = mailbox.posted() => answer = true,
                 () = hints.next() => {
@@ -141,12 +139,7 @@ impl Follower {
                 }
                 () = std::future::ready(()), if more => answer = true,
             }
-            let work = self.work(poll, poll || answer);
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return Ok(()),
-                done = work => done?,
-            }
+            self.work(poll, poll || answer).await?;
             if poll {
                 next_poll = Instant::now() + self.pause();
             }
@@ -304,17 +297,16 @@ impl Follower {
         let covered = if scans { u64::MAX } else { view.statuses.surely_cover() };
         let whole = scans && self.settings.quorum < 2;
         let (detail, most) = if whole { (Detail::Whole, WHOLE_CHUNK) } else { (Detail::Header, CHUNK) };
-        let slots = above.iter().filter(|slot| **slot <= covered).take(most);
-        let slots: Vec<_> = slots.map(|slot| (*slot, detail)).collect();
-        let Some((last, _)) = slots.last().copied() else {
+        let slots: Vec<_> = above.iter().copied().filter(|slot| *slot <= covered).take(most).collect();
+        let Some(last) = slots.last().copied() else {
             return Ok(match above.first() {
                 None => Ok(true),
                 Some(slot) => Err(Hold::Wait(format!("statuses are known to slot {covered}, and not to {slot}"))),
             });
         };
-        let (supplier, blocks) = match self.node.blocks(source, &slots).await {
+        let (supplier, blocks) = match self.node.blocks(source, &slots, detail).await {
             Answer::Found(supplier, blocks) => (supplier, blocks),
-            other => return Ok(Err(Hold::Wait(other.why_not(&format!("the block at slot {}", slots[0].0))))),
+            other => return Ok(Err(Hold::Wait(other.why_not(&format!("the block at slot {}", slots[0]))))),
         };
         let whole_chunk = blocks.last().is_some_and(|block| block.link.slot == last);
         self.blocks_per_poll = blocks.len();
@@ -489,7 +481,7 @@ impl Follower {
     /// A node has processed a transaction.
     async fn see(&mut self, tx: &TxId) -> Result<(), Stopping> {
         if self.seen.insert(tx.clone()) {
-            self.reports.observe(Observation::Seen(facts::pending(tx.clone()))).await?;
+            self.reports.observe(Observation::Seen(TxFact::of(tx.clone()))).await?;
         }
         Ok(())
     }
@@ -568,10 +560,9 @@ impl Follower {
         if !self.pulse.beats(&self.settings.network, &self.state, false) {
             return Ok(());
         }
-        let tips = (0..self.node.len()).filter_map(|index| self.node.at(index).tip());
         let health = Health {
             state: self.state.clone(),
-            tip: tips.max_by_key(|tip| tip.height),
+            tip: self.node.tip_claimed(),
             endpoints: self.node.health(),
             search: None,
             searched_from: self.searched_from,

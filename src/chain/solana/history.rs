@@ -74,7 +74,7 @@ impl Follower {
         named.retain(|(_, slot)| *slot >= whole_from);
         let mut found = Vec::new();
         for chunk in named.chunks(READ_AT_ONCE) {
-            let ours = |link: &Link| self.is_ours(link) == Ok(true);
+            let ours = |link: &Link| self.is_ours(link);
             for landed in self.node.landed(chunk, self.settings.quorum, ours).await {
                 let (executed, link, word) = landed.ok_or("a transaction of its history can't be read")?;
                 if floor.admits(&link) {

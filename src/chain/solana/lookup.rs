@@ -11,7 +11,7 @@ use h402_watch_engine::id::TxId;
 use h402_watch_engine::input::{Observation, TxFact, Verification};
 use h402_watch_engine::request::Subject;
 
-use super::facts::{self, Executed};
+use super::facts::Executed;
 use super::follow::Follower;
 use super::history::Floor;
 use super::node::{ByTx, READ_AT_ONCE};
@@ -88,7 +88,7 @@ impl Follower {
                 }
                 Ok(Some(Whereabouts::Above)) => {
                     self.seen.insert(tx.clone());
-                    self.looked_up(look_up, vec![facts::pending(tx.clone())]).await?;
+                    self.looked_up(look_up, vec![TxFact::of(tx.clone())]).await?;
                 }
                 Ok(Some(Whereabouts::Nowhere)) => {
                     // Whoever asks has not heard that it expired.
@@ -135,7 +135,7 @@ impl Follower {
     pub(super) async fn read_landed(&self, txs: &[(TxId, u64)]) -> Vec<(Link, TxFact)> {
         let mut all = Vec::new();
         for chunk in txs.chunks(READ_AT_ONCE) {
-            let ours = |link: &Link| self.is_ours(link) == Ok(true);
+            let ours = |link: &Link| self.is_ours(link);
             let read = self.node.landed(chunk, self.settings.quorum, ours).await;
             for (landed, (tx, slot)) in read.into_iter().zip(chunk) {
                 match landed {
@@ -150,16 +150,9 @@ impl Follower {
     }
 
     /// Whether a block is in our chain; below what is kept, each that endpoints vouch for is.
-    pub(super) fn is_ours(&self, link: &Link) -> Result<bool, String> {
+    pub(super) fn is_ours(&self, link: &Link) -> bool {
         let mirror = &self.walk.mirror;
-        let (Some(bottom), Some(head)) = (mirror.bottom(), mirror.head()) else { return Err("no chain yet".into()) };
-        if link.height > head.height {
-            return Ok(false);
-        }
-        if link.height < bottom.height || mirror.holds(link.height, link.hash) {
-            return Ok(true);
-        }
-        Err("in a block of another branch".into())
+        mirror.bottom().is_some_and(|bottom| link.height < bottom.height) || mirror.holds(link.height, link.hash)
     }
 
     /// Addresses are looked for in the newest blocks, each of which is fetched once for all of them, and in the index below.
@@ -279,7 +272,7 @@ impl Follower {
                 }
                 Some(Whereabouts::Above) => {
                     self.seen.insert(tx.clone());
-                    self.reports.observe(Observation::Seen(facts::pending(tx))).await?;
+                    self.reports.observe(Observation::Seen(TxFact::of(tx))).await?;
                 }
                 Some(Whereabouts::Nowhere) => {
                     self.expired.retain(|(other, _)| *other != tx);

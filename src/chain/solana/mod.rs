@@ -56,6 +56,6 @@ impl Source for SolanaSource {
         shutdown: CancellationToken,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let follower = follow::Follower::new(self.settings, &start, Arc::clone(&mailbox), reports);
-        until_stopped(mailbox, follower.run(shutdown))
+        until_stopped(mailbox, shutdown, follower.run())
     }
 }

@@ -17,7 +17,7 @@ use super::statuses::{STATUSES_AT_ONCE, Statuses};
 use super::text::{Link, REFERENCE_LENGTH};
 use super::wire::{RpcBlock, RpcTx};
 use crate::chain::endpoint::{Call, CallError, Endpoint};
-use crate::chain::pool::{Answer, Answers, Endpoints, Identity, blame, value};
+use crate::chain::pool::{Answer, Answers, Endpoints, Identity, NUMBER_MAX, blame, value};
 use crate::chain::walk::{At, Chain};
 use crate::chain::{EndpointSettings, Mailbox};
 
@@ -32,8 +32,6 @@ const SLOTS_MAX: u64 = 500_000;
 /// The highest version of transactions that may be told of. Their accounts and balances look the same in all of them, and one
 /// that is withheld withholds its block (-32015).
 const VERSION_MAX: u8 = 255;
-/// The largest height, slot or time that is believed: larger ones don't fit JSON's whole numbers.
-const NUMBER_MAX: u64 = 1 << 53;
 
 /// "Block not available", "slot was skipped", the same "in long-term storage", "block status not yet available": none of them
 /// says that there is no such block (research/solana.md §3.1; agave `custom_error.rs`).
@@ -104,8 +102,7 @@ impl Node {
         history: bool,
         quorum: usize,
     ) -> Result<(usize, View), String> {
-        let mut calls =
-            vec![("getSlot", json!([{"commitment": "confirmed"}])), ("getSlot", json!([{"commitment": "finalized"}]))];
+        let mut calls = vec![("getSlot", json!([confirmed()])), ("getSlot", json!([{"commitment": "finalized"}]))];
         if let Some(head) = above {
             calls.push(get_blocks(head + 1, head + SLOTS_AT_ONCE));
         }
@@ -153,13 +150,12 @@ impl Node {
     }
 
     /// Blocks at slots that are said to have one, as one endpoint has them, as far as they are linked.
-    pub async fn blocks(&self, start: usize, slots: &[(u64, Detail)]) -> Answer<Vec<Fetched>> {
-        let calls: Vec<_> = slots.iter().map(|(slot, detail)| get_block(*slot, *detail)).collect();
+    pub async fn blocks(&self, start: usize, slots: &[u64], detail: Detail) -> Answer<Vec<Fetched>> {
+        let calls: Vec<_> = slots.iter().map(|slot| get_block(*slot, detail)).collect();
         self.first(start, &calls, |endpoint, answers| {
             let mut blocks: Vec<Fetched> = Vec::with_capacity(answers.len());
-            for (answer, (slot, detail)) in answers.into_iter().zip(slots) {
-                let read = self.read_block(endpoint, answer, *slot, *detail);
-                let block = match read {
+            for (answer, slot) in answers.into_iter().zip(slots) {
+                let block = match self.read_block(endpoint, answer, *slot, detail) {
                     Ok(Some(block)) => block,
                     // What is below it can be told all the same.
                     Ok(None) | Err(_) if !blocks.is_empty() => break,
@@ -379,8 +375,7 @@ impl Chain for Node {
         match self.listed(start, from.slot, from.slot + SLOTS_AT_ONCE).await {
             Answer::Found(index, slots) if !slots.is_empty() => {
                 let count = usize::try_from(count).unwrap_or(usize::MAX);
-                let slots: Vec<_> = slots.into_iter().take(count).map(|slot| (slot, Detail::Header)).collect();
-                self.blocks(index, &slots).await
+                self.blocks(index, &slots[..count.min(slots.len())], Detail::Header).await
             }
             Answer::Found(..) | Answer::Absent => Answer::Absent,
             Answer::Failed(error) => Answer::Failed(error),

@@ -2,6 +2,7 @@
 //! reports each block together with it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,6 @@ use h402_watch_engine::id::TxId;
 use h402_watch_engine::input::{Block, Observation};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::super::follow::floors;
 use super::below::Below;
@@ -98,8 +98,8 @@ impl Follower {
         }
     }
 
-    /// Follows until shutdown.
-    pub(super) async fn run(mut self, shutdown: CancellationToken) -> Result<(), Stopping> {
+    /// Follows for ever.
+    pub(super) async fn run(mut self) -> Result<Infallible, Stopping> {
         let mailbox = Arc::clone(&self.mailbox);
         let wake = Arc::clone(&self.wake);
         let mut next_poll = Instant::now();
@@ -107,18 +107,12 @@ impl Follower {
             let mut poll = false;
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return Ok(()),
                 () = tokio::time::sleep_until(next_poll) => poll = true,
                 () = wake.notified() => poll = true,
                 () = mailbox.posted() => {}
                 () = std::future::ready(()), if self.has_more_questions() => {}
             }
-            let work = self.work(poll);
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return Ok(()),
-                done = work => done?,
-            }
+            self.work(poll).await?;
             if poll {
                 next_poll = Instant::now() + self.pause();
             }

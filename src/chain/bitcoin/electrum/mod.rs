@@ -63,6 +63,6 @@ impl Source for ElectrumSource {
         shutdown: CancellationToken,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let follower = follow::Follower::new(self.network, self.settings, &start, Arc::clone(&mailbox), reports);
-        until_stopped(mailbox, follower.run(shutdown))
+        until_stopped(mailbox, shutdown, follower.run())
     }
 }
