@@ -207,6 +207,9 @@ pub struct Network {
     /// How contract payments in the native coin are found: `auto`, `trace`, `balance`, `off`.
     #[serde(default)]
     pub internal_transfers: InternalTransfers,
+    /// Whether artefacts carry inclusion proofs where a request does not say.
+    #[serde(default)]
+    pub proofs: bool,
     /// How many endpoints must have a block before it counts. 1 trusts whichever answers.
     #[serde(default = "one")]
     pub quorum: usize,
@@ -473,6 +476,7 @@ impl Network {
             tags: self.tags(),
             searches_below: false,
             derive: None,
+            proofs: self.proofs,
             deadline_grace_ms: self.deadline_grace_ms.unwrap_or(self.block_time_ms.saturating_mul(4)),
             late_window_ms: self.late_window_ms,
         }

@@ -54,6 +54,7 @@ fn setup() -> NetworkSetup {
             searches_below: false,
             derive: Some(|keys, branch, index| Some(format!("{keys}/{branch}/{index}").into())),
             deadline_grace_ms: 0,
+            proofs: false,
             late_window_ms: 1000,
         },
         aliases: vec!["one".into()],
@@ -82,6 +83,7 @@ fn request(amount: u64) -> WatchRequest {
         binding: Binding::default(),
         idempotency_key: None,
         report: Events::Milestones,
+        proofs: None,
     }
 }
 
@@ -153,6 +155,7 @@ async fn reserved_address_is_reserved_after_a_restart() {
                 parent: "genesis".into(),
                 time: SystemClock.now(),
                 slot: 1,
+                bytes: Default::default(),
             };
             let blocks = Observation::Blocks(vec![Block { floor: header.time, header, facts: Vec::new() }]);
             reports.send(("eip155:1".into(), Report::Observation(blocks))).await.expect("is taken");
@@ -191,6 +194,7 @@ async fn a_report_that_contradicts_the_chain_ends_the_driver() {
             parent: parent.into(),
             time: Timestamp(height),
             slot: height,
+            bytes: Default::default(),
         };
         Report::Observation(Observation::Blocks(vec![Block { floor: header.time, header, facts: Vec::new() }]))
     };

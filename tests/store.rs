@@ -48,6 +48,7 @@ fn watch(ordinal: u64, tx: &str) -> Watch {
         references: Vec::new(),
         notes: Default::default(),
         verification: Verification::Endpoint,
+        proof: None,
     };
     let candidate = Candidate {
         fact,
@@ -62,6 +63,7 @@ fn watch(ordinal: u64, tx: &str) -> Watch {
     Watch {
         id: format!("w{ordinal:032}").into(),
         ordinal,
+        proofs: false,
         request: WatchRequest {
             network: NETWORK.into(),
             subject: Subject::Transaction { tx: tx.into(), expiry: None },
@@ -82,6 +84,7 @@ fn watch(ordinal: u64, tx: &str) -> Watch {
             binding: Binding::default(),
             idempotency_key: Some(format!("key-{ordinal}")),
             report: Report::Milestones,
+            proofs: None,
         },
         created_at: NOW,
         created_height: Some(7),
@@ -122,7 +125,13 @@ fn header(height: u64, branch: &str) -> (NetworkId, Header) {
     let block = BlockRef { height, hash: format!("{height}{branch}").into() };
     (
         NETWORK.into(),
-        Header { block, parent: format!("{}{branch}", height - 1).into(), time: Timestamp(height), slot: height },
+        Header {
+            block,
+            parent: format!("{}{branch}", height - 1).into(),
+            time: Timestamp(height),
+            slot: height,
+            bytes: Default::default(),
+        },
     )
 }
 

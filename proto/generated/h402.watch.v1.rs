@@ -17,6 +17,10 @@ pub struct WatchSpec {
     /// Which receipts. Default: milestones.
     #[prost(enumeration = "Report", tag = "8")]
     pub report: i32,
+    /// Whether its artefacts carry inclusion proofs: that the payment is in its block, checked offline by `h402-watch verify`.
+    /// They take some kilobytes each. Default: as the network is configured.
+    #[prost(bool, optional, tag = "10")]
+    pub proofs: ::core::option::Option<bool>,
     /// What to follow.
     #[prost(oneof = "watch_spec::Subject", tags = "2, 3, 4, 9")]
     pub subject: ::core::option::Option<watch_spec::Subject>,

@@ -56,6 +56,7 @@ pub fn request_of(spec: v1::WatchSpec) -> Result<WatchRequest, Refusal> {
         binding: binding_of(spec.binding.unwrap_or_default())?,
         idempotency_key: optional("idempotency_key", spec.idempotency_key, TEXT_MAX)?,
         report,
+        proofs: spec.proofs,
     })
 }
 
@@ -322,6 +323,7 @@ fn spec(request: &WatchRequest) -> v1::WatchSpec {
         }),
         idempotency_key: request.idempotency_key.clone().unwrap_or_default(),
         report: report.into(),
+        proofs: request.proofs,
     }
 }
 

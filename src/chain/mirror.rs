@@ -3,6 +3,7 @@
 //! Only what links to this chain by parent hash is ever reported, so the engine is never told of a block that it can't place.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use h402_watch_engine::id::{BlockHash, BlockRef, Header, Timestamp};
 
@@ -34,7 +35,13 @@ impl<H: Hash> Link<H> {
     }
 
     pub fn header(&self) -> Header {
-        Header { block: self.block_ref(), parent: self.parent.spell(), time: self.timestamp(), slot: self.slot }
+        self.header_of(Arc::default())
+    }
+
+    /// The same, with the bytes that its hash is the hash of.
+    pub fn header_of(&self, bytes: Arc<[u8]>) -> Header {
+        let (block, parent) = (self.block_ref(), self.parent.spell());
+        Header { block, parent, time: self.timestamp(), slot: self.slot, bytes }
     }
 
     pub fn timestamp(&self) -> Timestamp {

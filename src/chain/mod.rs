@@ -438,6 +438,8 @@ pub struct Interests {
     pub expiries: BTreeSet<(TxId, Expiry)>,
     /// How many recipients wait for each asset.
     pub assets: HashMap<AssetId, usize>,
+    /// Whether what is reported of blocks is to carry inclusion proofs.
+    pub proofs: bool,
     /// All of them by what they are in the bytes of a block ([`Family::binary`]).
     pub binary: HashMap<Box<[u8]>, Interest>,
     spell: Option<Binary>,
@@ -472,6 +474,7 @@ impl Interests {
             Interest::Expiry { tx, expiry } => {
                 self.expiries.insert((tx, expiry));
             }
+            Interest::Proofs => self.proofs = true,
         }
     }
 
@@ -493,6 +496,7 @@ impl Interests {
             Interest::Expiry { tx, expiry } => {
                 self.expiries.remove(&(tx, expiry));
             }
+            Interest::Proofs => self.proofs = false,
         }
     }
 

@@ -88,6 +88,8 @@ pub enum Interest {
         /// What ends it.
         expiry: Expiry,
     },
+    /// Inclusion proofs ([`crate::input::TxFact::proof`]) for all that is reported of blocks.
+    Proofs,
 }
 
 /// What the engine wants of a source.

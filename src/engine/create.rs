@@ -45,6 +45,7 @@ impl Engine {
             ordinal,
             created_at: now,
             created_height: net.heads.head().map(|header| header.block.height),
+            proofs: request.proofs.unwrap_or(net.rules.proofs),
             request,
             looked_up: false,
             candidates: Vec::new(),
@@ -147,6 +148,7 @@ pub fn watch_id(request: &WatchRequest) -> WatchId {
     let whole = Json::object([
         ("request", body),
         ("report", Json::text(report)),
+        ("proofs", request.proofs.map_or(Json::Null, Json::Bool)),
         ("fx", Json::Object(fx.collect())),
         ("idempotencyKey", Json::maybe(request.idempotency_key.as_ref())),
     ]);

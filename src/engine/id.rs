@@ -139,4 +139,6 @@ pub struct Header {
     /// The number under which the network's nodes find it: its height, except on chains that number places of which some stay
     /// empty.
     pub slot: u64,
+    /// What its hash is the hash of, for inclusion proofs; empty where it is not known, or its hash is of something else.
+    pub bytes: Arc<[u8]>,
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::amount::Amount;
 use crate::id::{Address, AssetId, BlockRef, Header, SpendKey, Timestamp, TxId, WatchId};
+use crate::proof::Proof;
 use crate::request::{Expiry, Tag};
 
 /// How much of what an endpoint said was checked.
@@ -138,6 +139,8 @@ pub struct TxFact {
     pub notes: BTreeMap<String, String>,
     /// How much of this was checked.
     pub verification: Verification,
+    /// What shows that it is in its block, while [`crate::changes::Interest::Proofs`] is open.
+    pub proof: Option<Box<Proof>>,
 }
 
 impl TxFact {
@@ -159,6 +162,7 @@ impl TxFact {
             references: Vec::new(),
             notes: BTreeMap::new(),
             verification: Verification::Endpoint,
+            proof: None,
         }
     }
 }

@@ -38,6 +38,7 @@ pub mod input;
 pub mod judge;
 mod network;
 mod observe;
+pub mod proof;
 pub mod receipt;
 pub mod request;
 pub mod rules;

@@ -20,6 +20,8 @@ pub(crate) struct Network {
     pub(crate) heads: Heads,
     pub(crate) marks: FinalityMarks,
     interests: HashMap<Interest, Vec<Ordinal>>,
+    /// The watches behind [`Interest::Proofs`], which may be all of them.
+    provers: BTreeSet<Ordinal>,
     candidates: HashMap<TxId, Vec<Ordinal>>,
     /// Watches with a candidate in the block at a height.
     pub(crate) by_height: BTreeMap<u64, BTreeSet<Ordinal>>,
@@ -44,6 +46,7 @@ impl Network {
             rules,
             marks,
             interests: HashMap::new(),
+            provers: BTreeSet::new(),
             candidates: HashMap::new(),
             by_height: BTreeMap::new(),
             due: BTreeSet::new(),
@@ -84,6 +87,7 @@ impl Network {
     pub(crate) fn index_len(&self) -> usize {
         let by_height: usize = self.by_height.values().map(BTreeSet::len).sum();
         self.interests.len()
+            + self.provers.len()
             + self.candidates.len()
             + by_height
             + self.due.len()
@@ -96,6 +100,11 @@ impl Network {
 
     /// Opens an interest for a watch; the source is asked if it is the first.
     pub(crate) fn open(&mut self, interest: Interest, watch: Ordinal) -> Option<Ask> {
+        if interest == Interest::Proofs {
+            let first = self.provers.is_empty();
+            self.provers.insert(watch);
+            return first.then_some(Ask::Open(interest));
+        }
         let watches = self.interests.entry(interest.clone()).or_default();
         let first = watches.is_empty();
         insert(watches, watch);
@@ -104,6 +113,10 @@ impl Network {
 
     /// Closes it; the source is told if it was the last.
     pub(crate) fn close(&mut self, interest: Interest, watch: Ordinal) -> Option<Ask> {
+        if interest == Interest::Proofs {
+            let last = self.provers.remove(&watch) && self.provers.is_empty();
+            return last.then_some(Ask::Close(interest));
+        }
         let watches = self.interests.get_mut(&interest)?;
         watches.retain(|other| *other != watch);
         if !watches.is_empty() {
@@ -210,24 +223,26 @@ fn insert(watches: &mut Vec<Ordinal>, watch: Ordinal) {
 /// What a source has to look for on behalf of a watch.
 pub(crate) fn interests_of(watch: &Watch) -> Vec<Interest> {
     let terms = &watch.request.terms;
+    // First, so that nothing is reported for the others without.
+    let mut all = if watch.proofs { vec![Interest::Proofs] } else { Vec::new() };
     match &watch.request.subject {
-        Subject::Address => vec![recipient(&terms.asset, &terms.pay_to)],
+        Subject::Address => all.push(recipient(&terms.asset, &terms.pay_to)),
         Subject::Descriptor { .. } => {
             let addresses = watch.window.iter().flat_map(|window| window.addresses());
-            addresses.map(|address| recipient(&terms.asset, address)).collect()
+            all.extend(addresses.map(|address| recipient(&terms.asset, address)));
         }
-        Subject::Authorization { authorizer, nonce, .. } => vec![Interest::Authorization {
+        Subject::Authorization { authorizer, nonce, .. } => all.push(Interest::Authorization {
             asset: terms.asset.clone(),
             authorizer: authorizer.clone(),
             nonce: nonce.clone(),
-        }],
+        }),
         Subject::Transaction { tx, expiry } => {
-            let mut all = vec![Interest::Tx(tx.clone())];
+            all.push(Interest::Tx(tx.clone()));
             all.extend(expiry.clone().map(|expiry| Interest::Expiry { tx: tx.clone(), expiry }));
             all.extend(spends_of(watch));
-            all
         }
     }
+    all
 }
 
 /// Those that its candidates bring along: what would take the place of a transaction uses the same.

@@ -154,9 +154,9 @@ impl Engine {
 
     /// Puts one block on top of the chain, after the deadlines that it is too late for.
     fn append(&mut self, now: Timestamp, network: &NetworkId, block: Block) {
-        let Block { mut header, floor, facts } = block;
-        // A block that states a time to come must not run deadlines out early.
-        header.time = header.time.min(now);
+        let Block { header, floor, facts } = block;
+        // A block that states a time to come must not run deadlines out early. What counts goes by the time that it states,
+        // whenever it is told: or what a watch comes to would depend on that.
         self.pass_deadlines(now, network, floor.min(now));
         let Some(net) = self.networks.get_mut(network) else { return };
         let (height, time) = (header.block.height, header.time);
@@ -296,9 +296,12 @@ impl Engine {
         self.work(now);
     }
 
-    /// A transaction may carry a hundred marks. Those that a watch which it concerns asks for are kept, by the other watches
-    /// too: what one of them gives back is offered to the rest.
+    /// A transaction may carry a hundred marks, and a proof of some kilobytes. What a watch that it concerns asks for is kept, by
+    /// the other watches too: what one of them gives back is offered to the rest.
     fn drop_unasked(&self, concerned: &BTreeSet<Ordinal>, fact: &mut TxFact) {
+        if !concerned.iter().any(|ordinal| self.watches.get(ordinal).is_some_and(|watch| watch.proofs)) {
+            fact.proof = None;
+        }
         if fact.memos.is_empty() && fact.references.is_empty() {
             return;
         }
@@ -634,6 +637,10 @@ fn merge(candidate: &mut Candidate, further: &TxFact) -> bool {
     more |= add_missing(&mut known.memos, &further.memos);
     more |= add_missing(&mut known.references, &further.references);
     known.transfers_known |= further.transfers_known;
+    if known.proof.is_none() && further.proof.is_some() {
+        known.proof.clone_from(&further.proof);
+        more = true;
+    }
     let executed = known.execution == Execution::Unknown && further.execution != Execution::Unknown;
     if executed {
         known.execution = further.execution;

@@ -6,8 +6,10 @@
 use crate::canonical::Json;
 use crate::changes::EventKind;
 use crate::descriptor::Derived;
+use crate::heads::Heads;
 use crate::id::{Address, BlockRef};
 use crate::input::{Execution, Place, Transfer, TxFact, Verification};
+use crate::proof;
 use crate::request::{AmountRule, AtDeadline, Binding, Depth, Expiry, Subject, Tag, Terms};
 use crate::watch::{Candidate, Outcome, Reason, Watch};
 
@@ -57,6 +59,9 @@ pub fn receipt(watch: &Watch, kind: EventKind, detail: &Detail<'_>) -> Json {
     let mut json = envelope(watch, "receipt");
     let Json::Object(members) = &mut json else { return json };
     let transaction = detail.candidate.map(|candidate| transaction(watch, candidate, detail));
+    let tells_block = matches!(kind, EventKind::Included | EventKind::Late);
+    let proofs = detail.candidate.filter(|_| tells_block).and_then(|candidate| proof::of(watch, candidate, &[]));
+    let proofs = proofs.map(|proof| Json::List(vec![proof]));
     let extra = Json::object([
         ("event", Json::text(kind.as_str())),
         ("state", Json::text(watch.state().as_str())),
@@ -65,6 +70,7 @@ pub fn receipt(watch: &Watch, kind: EventKind, detail: &Detail<'_>) -> Json {
         ("leftBlock", detail.left.as_ref().map_or(Json::Null, block)),
         ("replaces", Json::maybe(detail.replaces.as_ref())),
         ("received", Json::text(watch.claimed_total().to_string())),
+        ("proofs", proofs.unwrap_or(Json::Null)),
     ]);
     if let Json::Object(extra) = extra {
         members.extend(extra);
@@ -73,7 +79,13 @@ pub fn receipt(watch: &Watch, kind: EventKind, detail: &Detail<'_>) -> Json {
 }
 
 /// `settled.json`: the outcome, what counted towards it, and what proves it.
-pub fn settlement(watch: &Watch, outcome: &Outcome, evidence: &Evidence, deciding: Option<&Candidate>) -> Json {
+pub fn settlement(
+    watch: &Watch,
+    outcome: &Outcome,
+    evidence: &Evidence,
+    deciding: Option<&Candidate>,
+    heads: &Heads,
+) -> Json {
     let mut json = envelope(watch, "settlement");
     let Json::Object(members) = &mut json else { return json };
     let (reason, by) = match outcome {
@@ -84,6 +96,9 @@ pub fn settlement(watch: &Watch, outcome: &Outcome, evidence: &Evidence, decidin
     let paid = !matches!(outcome, Outcome::Failed(_));
     let transfers = if paid { counted(watch) } else { Json::Null };
     let deciding = deciding.filter(|_| !paid);
+    let counted_from =
+        watch.candidates.iter().filter(|candidate| paid && candidate.claimed_transfers().next().is_some());
+    let proofs = proof::of_settlement(watch, counted_from.chain(deciding), heads);
     let extra = Json::object([
         ("event", Json::text(EventKind::Settled.as_str())),
         ("state", Json::text("settled")),
@@ -95,6 +110,7 @@ pub fn settlement(watch: &Watch, outcome: &Outcome, evidence: &Evidence, decidin
         ("transaction", deciding.map_or(Json::Null, |candidate| transaction(watch, candidate, &Detail::default()))),
         ("evidence", evidence_json(evidence)),
         ("fx", texts(&watch.request.binding.fx)),
+        ("proofs", proofs.unwrap_or(Json::Null)),
     ]);
     if let Json::Object(extra) = extra {
         members.extend(extra);

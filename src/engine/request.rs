@@ -170,4 +170,6 @@ pub struct WatchRequest {
     pub idempotency_key: Option<String>,
     /// Which receipts.
     pub report: Report,
+    /// Whether artefacts carry inclusion proofs. Default: as the network is configured.
+    pub proofs: Option<bool>,
 }

@@ -18,6 +18,8 @@ pub struct NetworkRules {
     pub searches_below: bool,
     /// How its descriptors derive addresses, if it has descriptors.
     pub derive: Option<Derive>,
+    /// Whether artefacts carry inclusion proofs where a request does not say.
+    pub proofs: bool,
     /// How long after a deadline blocks that state an earlier time are waited for, ms.
     pub deadline_grace_ms: u64,
     /// How long after a failed or partial outcome late transfers are reported, ms.

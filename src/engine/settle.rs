@@ -128,7 +128,12 @@ impl Engine {
         net.deadlines.remove(&(watch.request.terms.deadline, ordinal));
         let txs: BTreeSet<_> = watch.candidates.iter().map(|candidate| candidate.fact.tx.clone()).collect();
         let network = watch.request.network.clone();
-        let artefact = receipt::settlement(watch, &outcome, evidence, deciding.and_then(|i| watch.candidates.get(i)));
+        let deciding = deciding.and_then(|i| watch.candidates.get(i));
+        let artefact = receipt::settlement(watch, &outcome, evidence, deciding, &net.heads);
+        if outcome == Outcome::Success {
+            // They stand in the settlement now, and nothing comes late.
+            watch.drop_proofs();
+        }
         self.emit(now, ordinal, EventKind::Settled, &artefact);
         for fact in freed {
             self.offer(now, &fact, ordinal);
@@ -298,6 +303,7 @@ impl Engine {
             }
         }
         watch.window = None;
+        watch.drop_proofs();
         self.out.watches.push(watch);
     }
 }

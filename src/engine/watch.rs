@@ -44,6 +44,8 @@ pub struct Watch {
     pub created_at: Timestamp,
     /// The head when it was made; an address counts what lies above, unless `not_before` says otherwise.
     pub created_height: Option<u64>,
+    /// Whether its artefacts carry inclusion proofs.
+    pub proofs: bool,
     /// Whether the look-up that its creation asked for was answered.
     pub looked_up: bool,
     /// The transactions that concern it, in the order they were first reported.
@@ -103,6 +105,13 @@ impl Watch {
         let claimed = self.claimed().filter(|(candidate, _)| !in_block || candidate.block().is_some());
         let sum = claimed.fold(Amount::ZERO, |sum, (_, transfer)| sum.saturating_add(transfer.amount));
         self.request.terms.amount.saturating_sub(sum)
+    }
+
+    /// Forgets the proofs of its candidates.
+    pub(crate) fn drop_proofs(&mut self) {
+        for candidate in &mut self.candidates {
+            candidate.fact.proof = None;
+        }
     }
 
     /// Whether it follows one transaction to its end, rather than adding up what comes.

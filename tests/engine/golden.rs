@@ -7,6 +7,7 @@ use std::path::Path;
 use h402_watch_engine::canonical::digest;
 use h402_watch_engine::id::Timestamp;
 use h402_watch_engine::input::{AuthorizationUse, Observation, TxFact, Verification};
+use h402_watch_engine::proof::{Part, Proof};
 use h402_watch_engine::request::{AmountRule, AtDeadline, Binding, Expiry, Report, Subject, WatchRequest};
 use support::{
     BLOCK_MS, START_MS, World, block, carries, pays, request, time_of, transfer, watch_address, watch_descriptor,
@@ -162,4 +163,26 @@ fn a_bound_payment_and_transactions_that_expire() {
     world.expire("v", &Expiry::Height(7), 7);
     world.expire("v", &Expiry::Nonce { account: "account".into(), value: "value".into() }, 7);
     check("bound-and-expired", &world);
+}
+
+#[test]
+fn inclusion_proofs_and_the_headers_on_top() {
+    let mut world = World::new();
+    let proof = |byte: u8| {
+        let parts = [
+            ("header", Part::Bytes(vec![byte; 4])),
+            ("branch", Part::List(vec![vec![1, 2], vec![0xfe]])),
+            ("index", Part::Number(7)),
+            ("commitment", Part::Text("confirmed".into())),
+        ];
+        Some(Box::new(Proof::new("test", parts)))
+    };
+    world.create(with(watch_tx("t", 100, 3), |asked| asked.proofs = Some(true)));
+    world.create(with(watch_address(200, 1), |asked| asked.proofs = Some(true)));
+    world.create(watch_tx("u", 100, 1));
+    let told = |tx: &str, byte| TxFact { proof: proof(byte), ..pays(tx, "shop", 100) };
+    world.blocks(vec![block(6, "a", "a", vec![told("t", 0xaa), told("u", 0xbb)])]);
+    world.blocks(vec![block(7, "a", "a", vec![told("v", 0xcc)])]);
+    world.blocks(vec![block(8, "a", "a", vec![])]);
+    check("proofs", &world);
 }

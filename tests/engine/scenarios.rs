@@ -92,6 +92,31 @@ fn deadline_by_the_time_of_the_next_block() {
     assert_eq!(world.told(), ["w0 failed deadline_passed", "w0 included 7a", "w0 late 7a"]);
 }
 
+/// What a watch comes to does not depend on when it is told: a clock that runs ahead is no reason to take or to leave a payment.
+#[test]
+fn a_block_counts_by_the_time_it_states_whenever_it_is_told() {
+    let artefacts = |told_late: bool| {
+        let mut world = World::new();
+        world.create(with(watch_tx("t", 100, 1), |it| it.terms.deadline = Timestamp(time_of(9).0 - 1)));
+        world.create(with(watch_address(50, 1), |it| it.terms.deadline = time_of(9)));
+        let mut ahead = block(6, "a", "a", vec![pays("t", "shop", 100), pays("u", "shop", 50)]);
+        ahead.header.time = time_of(9);
+        let lower = time_of(6);
+        ahead.floor = lower;
+        if told_late {
+            world.now = time_of(20);
+        }
+        world.observe(Observation::Blocks(vec![ahead]));
+        world.wait_until(time_of(20));
+        let by_watch: std::collections::BTreeSet<_> =
+            world.log.iter().map(|event| (event.watch.clone(), event.index, event.artefact.clone())).collect();
+        (world.told(), by_watch)
+    };
+    let (told, early) = artefacts(false);
+    assert_eq!(told, ["w0 included 6a", "w1 included 6a", "w0 failed deadline_passed 6a", "w1 success"]);
+    assert_eq!(early, artefacts(true).1);
+}
+
 #[test]
 fn deadline_waits_for_the_look_up() {
     let mut world = World::new();

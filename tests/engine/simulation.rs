@@ -10,11 +10,13 @@ mod model;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use h402_watch_engine::amount::Amount;
-use h402_watch_engine::changes::{Ask, ClaimState, EventKind, Interest, LookUp};
+use h402_watch_engine::changes::{Ask, ClaimState, Event, EventKind, Interest, LookUp};
 use h402_watch_engine::id::{AssetId, BlockHash, BlockRef, Header, SpendKey, Timestamp, TxId, WatchId};
 use h402_watch_engine::input::{Block, Execution, Observation, Place, TxFact};
+use h402_watch_engine::proof::{Part, Proof};
 use h402_watch_engine::request::{AmountRule, AtDeadline, Depth, Expiry, Subject, Tag, Terms, WatchRequest};
 use h402_watch_engine::watch::{Outcome, Reason, State};
 
@@ -270,6 +272,7 @@ impl Simulation {
         self.branches += 1;
         let height = parent.block.height + 1;
         let hash = BlockHash::new(format!("{height}.{}", self.branches));
+        let hash_bytes = hash.as_str().as_bytes().to_vec();
         // Times mostly grow as they should, and now and then hardly at all.
         let step = if self.random.chance(90) { BLOCK_MS } else { 1 };
         Header {
@@ -277,6 +280,7 @@ impl Simulation {
             parent: parent.block.hash.clone(),
             time: parent.time.plus_ms(step),
             slot: height,
+            bytes: hash_bytes.into(),
         }
     }
 
@@ -305,6 +309,7 @@ impl Simulation {
         let reverts = tx.reverted_on.is_some_and(|last| header.block.hash.as_str().ends_with(last));
         let mut fact = tx.fact.clone();
         fact.place = Place::Block { block: header.block.clone(), time: header.time };
+        fact.proof = Some(Box::new(Proof::new("test", [("header", Part::Bytes(header.bytes.to_vec()))])));
         if reverts {
             fact.execution = Execution::Reverted;
             fact.transfers.clear();
@@ -390,6 +395,7 @@ impl Simulation {
             asked.terms.references =
                 self.random.pick(&[vec!["r0".into()], vec!["r0".into(), "r1".into()]]).cloned().expect("not empty");
         }
+        asked.proofs = [None, Some(false), Some(true)][usize::try_from(self.step % 3).expect("small")];
         if self.model.exact && self.model.wants_payment_of(&asked) {
             return;
         }
@@ -589,7 +595,8 @@ impl Simulation {
             }
             _ => {
                 let block = BlockRef { height: head.block.height + 2, hash: "gap".into() };
-                let header = Header { block, parent: "unknown".into(), time: head.time, slot: 0 };
+                let header =
+                    Header { block, parent: "unknown".into(), time: head.time, slot: 0, bytes: Arc::default() };
                 let unlinked = Observation::Blocks(vec![Block { floor: header.time, header, facts: vec![tx] }]);
                 for world in [&mut self.steady, &mut self.restarted] {
                     let refused = world.engine.handle_observation(world.now, &network(), unlinked.clone(), Vec::new());
@@ -681,6 +688,50 @@ impl Simulation {
             if event.kind == EventKind::Settled {
                 assert!(earlier.iter().all(|e| e.kind != EventKind::Settled), "written once (invariant 8)");
             }
+            self.check_proofs(&event, &json);
+        }
+    }
+
+    /// A watch that asks for proofs has them wherever a block is told, each of its transaction's own block, and at the
+    /// settlement with all headers up to the depth.
+    fn check_proofs(&self, event: &Event, json: &serde_json::Value) {
+        let watch = &self.steady.watches[&event.watch];
+        let proofs = json["proofs"].as_array().map_or(&[][..], Vec::as_slice);
+        let about: Vec<_> = match event.kind {
+            EventKind::Included | EventKind::Late => vec![&json["transaction"]],
+            EventKind::Settled if json["transfers"].is_array() => {
+                let mut counted: Vec<_> = json["transfers"].as_array().expect("a list").iter().collect();
+                counted.dedup_by_key(|moved| &moved["tx"]);
+                counted
+            }
+            EventKind::Settled if json["transaction"].is_object() => vec![&json["transaction"]],
+            _ => Vec::new(),
+        };
+        if watch.request.proofs != Some(true) {
+            assert!(proofs.is_empty(), "not asked for: {json}");
+            return;
+        }
+        assert_eq!(proofs.len(), about.len(), "one for each transaction: {json}");
+        for (proof, about) in proofs.iter().zip(about) {
+            assert_eq!(proof["tx"], about["tx"]);
+            let height = about["block"]["height"].as_u64().expect("a height");
+            let above = match (event.kind, watch.request.terms.depth) {
+                (EventKind::Settled, Depth::Blocks(depth)) => u64::from(depth.max(1)) - 1,
+                _ => 0,
+            };
+            // The headers on top of what was found below those that are kept are gone.
+            let kept = self.steady.headers.keys().next().is_some_and(|bottom| *bottom <= height + 1);
+            let on_top = proof["headers"].as_array().map_or(&[][..], Vec::as_slice);
+            let all: Vec<_> = std::iter::once(&proof["header"]).chain(on_top).collect();
+            let given = all.len() as u64 - 1;
+            assert!(given == above || (!kept && given == 0), "up to the depth: {json}");
+            for (header, height) in all.into_iter().zip(height..) {
+                let hash = hex::decode(header.as_str().expect("hex")).expect("hex");
+                let text = String::from_utf8(hash).expect("a test's hash");
+                assert!(text.starts_with(&format!("{height}.")) || text == format!("{height}a"), "{height}: {json}");
+            }
+            let first = hex::decode(proof["header"].as_str().expect("hex")).expect("hex");
+            assert_eq!(first, about["block"]["hash"].as_str().expect("a hash").as_bytes(), "of its own block: {json}");
         }
     }
 

@@ -38,6 +38,7 @@ pub fn block(height: u64, branch: &str, parent: &str, facts: Vec<TxFact>) -> Blo
         parent: BlockHash::new(format!("{}{parent}", height.saturating_sub(1))),
         time: time_of(height),
         slot: height,
+        bytes: format!("{height}{branch}").into_bytes().into(),
     };
     let place = Place::Block { block: header.block.clone(), time: header.time };
     let facts = facts.into_iter().map(|fact| TxFact { place: place.clone(), ..fact }).collect();
@@ -71,6 +72,7 @@ pub fn pays(tx: &str, to: &str, amount: u64) -> TxFact {
         references: Vec::new(),
         notes: Default::default(),
         verification: Verification::Endpoint,
+        proof: None,
     }
 }
 
@@ -143,6 +145,7 @@ pub fn request(subject: Subject, amount: u64, depth: u32) -> WatchRequest {
         binding: Binding::default(),
         idempotency_key: None,
         report: Report::Milestones,
+        proofs: None,
     }
 }
 
@@ -154,6 +157,7 @@ pub fn rules() -> NetworkRules {
         searches_below: false,
         derive: Some(derive),
         deadline_grace_ms: 0,
+        proofs: false,
         late_window_ms: 100 * BLOCK_MS,
     }
 }

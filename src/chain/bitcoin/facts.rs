@@ -122,6 +122,7 @@ pub fn fact(
         references: Vec::new(),
         notes: notes(txid, tx, coinbase),
         verification: if in_block { Verification::Trie } else { Verification::Endpoint },
+        proof: None,
     }
 }
 

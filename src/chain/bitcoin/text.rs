@@ -173,7 +173,7 @@ fn binary(interest: &Interest, network: Network) -> Option<Box<[u8]>> {
         Interest::Tx(tx) => bytes::tx(&mut key, &parse_txid(tx.as_str())?),
         Interest::Recipient { address, .. } => bytes::script(&mut key, &parse_address(address.as_str(), network).ok()?),
         Interest::Spend(spend) => bytes::spend(&mut key, &spend.as_str().parse().ok()?),
-        Interest::Authorization { .. } | Interest::Expiry { .. } => return None,
+        Interest::Authorization { .. } | Interest::Expiry { .. } | Interest::Proofs => return None,
     }
     Some(key.into())
 }
