@@ -30,6 +30,15 @@ impl<T> Answer<T> {
         }
     }
 
+    /// The same of another thing.
+    pub fn map<U>(self, to: impl FnOnce(T) -> U) -> Answer<U> {
+        match self {
+            Self::Found(source, value) => Answer::Found(source, to(value)),
+            Self::Absent => Answer::Absent,
+            Self::Failed(error) => Answer::Failed(error),
+        }
+    }
+
     /// Why it was not found.
     pub fn why_not(self, what: &str) -> String {
         self.found(what).err().unwrap_or_default()

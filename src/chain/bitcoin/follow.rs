@@ -15,8 +15,10 @@ use tokio::time::Instant;
 
 use super::block::{Cache, Decoded};
 use super::facts::{self, Hit, Known};
+use super::header::Placed;
 use super::mempool::Mempool;
 use super::node::{ChainInfo, Node};
+use super::proof::Tree;
 use super::scan::Scan;
 use super::text::Link;
 use super::wake;
@@ -209,7 +211,7 @@ impl Follower {
             }
             other => return Ok(HealthState::Degraded(other.why_not("the tip"))),
         };
-        let before = self.walk.mirror.judge(&tip);
+        let before = self.walk.mirror.judge(&tip.link);
         Ok(match self.walk.step(&self.node, source, vec![tip], false).await {
             Step::Same => HealthState::Following,
             Step::Hold(Hold::Wait(why)) => HealthState::Degraded(why),
@@ -272,23 +274,26 @@ impl Follower {
     }
 
     /// Reports linked blocks with what they hold, as far as that can be had. The height of the last, or why there is none.
-    async fn take(&mut self, links: Vec<Link>) -> Result<Result<u64, String>, Stopping> {
-        let (mut report, mut failed) = (Vec::with_capacity(links.len()), None);
-        for link in links {
-            match self.facts_at(&link).await {
-                Ok(facts) => report.push((link, facts)),
+    async fn take(&mut self, blocks: Vec<Placed>) -> Result<Result<u64, String>, Stopping> {
+        let (mut report, mut failed) = (Vec::with_capacity(blocks.len()), None);
+        for block in blocks {
+            match self.facts_at(&block.link).await {
+                Ok(facts) => report.push((block, facts)),
                 Err(why) => {
                     failed = Some(why);
                     break;
                 }
             }
         }
-        let Some(last) = report.last().map(|(link, _)| link.height) else {
+        let Some(last) = report.last().map(|(block, _)| block.link.height) else {
             return Ok(Err(failed.unwrap_or_else(|| "no block".into())));
         };
-        let links: Vec<_> = report.iter().map(|(link, _)| *link).collect();
+        let links: Vec<_> = report.iter().map(|(block, _)| block.link).collect();
         let floors = floors(&self.walk.mirror, &links);
-        let block = |((link, facts), floor): ((Link, _), _)| Block { header: link.header(), floor, facts };
+        let block = |((placed, facts), floor): ((Placed, _), _)| {
+            let header = placed.link.header_of(placed.bytes());
+            Block { header, floor, facts }
+        };
         let blocks = report.into_iter().zip(floors).map(block).collect();
         self.reports.observe(Observation::Blocks(blocks)).await?;
         self.walk.mirror.extend(&links);
@@ -351,10 +356,13 @@ impl Follower {
             place.and_then(|place| spent.get(place)).map_or(&[][..], Vec::as_slice)
         };
         let wants = self.mailbox.interests();
+        let tree = (wants.interests.proofs && !hits.is_empty()).then(|| Tree::of(block));
         let fact = |(i, hit): (usize, Hit)| {
             let (txid, tx) = (&block.txids[i], &block.block.txdata[i]);
             let place = facts::in_block(&block.link);
-            facts::fact((txid, tx), hit, place, &wants.interests, self.node.network(), Known::Beside(known(txid)))
+            let known = Known::Beside(known(txid));
+            let fact = facts::fact((txid, tx), hit, place, &wants.interests, self.node.network(), known);
+            TxFact { proof: tree.as_ref().map(|tree| Box::new(tree.prove(i))), ..fact }
         };
         Ok(hits.into_iter().map(fact).collect())
     }

@@ -165,7 +165,7 @@ impl Follower {
     async fn link_of(&self, mined: Mined) -> Result<Option<Link>, String> {
         let Some(head) = self.walk.mirror.head() else { return Ok(None) };
         let link = match mined {
-            Mined::In(hash) => self.node.block(hash).await,
+            Mined::In(hash) => self.node.block(hash).await.map(|block| block.link),
             Mined::Deep { under, depth } => {
                 if under != head.hash || depth > head.height + 1 {
                     return Err("the node is not at our head".into());
@@ -174,11 +174,7 @@ impl Follower {
                 if let Some(link) = self.walk.mirror.at(height) {
                     return Ok(Some(*link));
                 }
-                match self.node.range(0, At::height(height), 1).await {
-                    Answer::Found(source, links) => Answer::Found(source, links[0]),
-                    Answer::Absent => Answer::Absent,
-                    Answer::Failed(error) => Answer::Failed(error),
-                }
+                self.node.range(0, At::height(height), 1).await.map(|blocks| blocks[0].link)
             }
         };
         match link {
@@ -201,7 +197,7 @@ impl Follower {
             return if ours { Ok(true) } else { Err("in a block of another branch".into()) };
         }
         let quorum = self.settings.quorum;
-        if quorum > 1 && self.node.agreed_prefix(None, &[*link], quorum).await == 0 {
+        if quorum > 1 && self.node.agreed_links(None, &[*link], quorum).await == 0 {
             return Err(format!("fewer than {quorum} endpoints have block {}", link.height));
         }
         Ok(true)

@@ -4,14 +4,16 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
 
+use bitcoin::block::{Header, Version};
 use bitcoin::consensus::encode::deserialize_hex;
-use bitcoin::{BlockHash, Network, OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::{BlockHash, CompactTarget, Network, OutPoint, ScriptBuf, Transaction, TxMerkleNode, Txid};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::block::{self, Decoded};
+use super::header::Placed;
 use super::text::{self, Link};
 use crate::chain::EndpointSettings;
 use crate::chain::endpoint::{Call, CallError, Endpoint};
@@ -32,14 +34,31 @@ struct RpcHeader {
     height: u64,
     /// −1: not in the node's chain.
     confirmations: i64,
+    version: i32,
     previousblockhash: Option<BlockHash>,
-    time: u64,
+    merkleroot: TxMerkleNode,
+    time: u32,
+    bits: String,
+    nonce: u32,
 }
 
 impl RpcHeader {
-    fn link(&self) -> Link {
-        let parent = self.previousblockhash.unwrap_or_else(no_block);
-        Link { height: self.height, hash: self.hash, parent, time: self.time, slot: self.height }
+    /// The header itself: what it is called has to be its hash.
+    fn placed(&self) -> Result<Placed, String> {
+        let header = Header {
+            version: Version::from_consensus(self.version),
+            prev_blockhash: self.previousblockhash.unwrap_or_else(no_block),
+            merkle_root: self.merkleroot,
+            time: self.time,
+            bits: CompactTarget::from_unprefixed_hex(&self.bits)
+                .map_err(|_| "a header that can't be read".to_owned())?,
+            nonce: self.nonce,
+        };
+        let placed = Placed::new(header, self.height)?;
+        if placed.link.hash != self.hash {
+            return Err("a header that does not hash to what it is called".into());
+        }
+        Ok(placed)
     }
 }
 
@@ -176,32 +195,32 @@ impl Node {
     }
 
     /// A header and, with `whole`, its block, in one request. The block is absent where it can't be had.
-    pub async fn tip(&self, start: usize, hash: BlockHash, whole: bool) -> Answer<(Link, Option<Decoded>)> {
+    pub async fn tip(&self, start: usize, hash: BlockHash, whole: bool) -> Answer<(Placed, Option<Decoded>)> {
         let mut calls = vec![header_call(hash)];
         if whole {
             calls.push(block_call(hash));
         }
         self.first(start, &calls, |endpoint, mut answers| {
             let raw = if whole { answers.pop() } else { None };
-            let Some(link) = read_header(endpoint, answers)? else { return Ok(None) };
-            if link.hash != hash {
+            let Some(tip) = read_header(endpoint, answers)? else { return Ok(None) };
+            if tip.link.hash != hash {
                 return Err(blame(endpoint, "another block than was asked for"));
             }
-            endpoint.set_tip(link.block_ref());
+            endpoint.set_tip(tip.link.block_ref());
             let block = match raw {
-                Some(Ok(raw)) => Some(read_block(endpoint, &raw, &link)?),
+                Some(Ok(raw)) => Some(read_block(endpoint, &raw, &tip.link)?),
                 _ => None,
             };
-            Ok(Some((link, block)))
+            Ok(Some((tip, block)))
         })
         .await
     }
 
     /// Where a block is in the chain.
-    pub async fn block(&self, hash: BlockHash) -> Answer<Link> {
+    pub async fn block(&self, hash: BlockHash) -> Answer<Placed> {
         self.first(0, &[header_call(hash)], |endpoint, answers| match read_header(endpoint, answers)? {
-            Some(link) if link.hash != hash => Err(blame(endpoint, "another block than was asked for")),
-            link => Ok(link),
+            Some(block) if block.link.hash != hash => Err(blame(endpoint, "another block than was asked for")),
+            block => Ok(block),
         })
         .await
     }
@@ -367,17 +386,17 @@ impl Node {
 
 impl Chain for Node {
     type Hash = BlockHash;
-    type Block = Link;
+    type Block = Placed;
 
-    fn link(block: &Link) -> Link {
-        *block
+    fn link(block: &Placed) -> Link {
+        block.link
     }
 
-    async fn parent(&self, of: &Link) -> Answer<Link> {
-        self.block(of.parent).await
+    async fn parent(&self, of: &Placed) -> Answer<Placed> {
+        self.block(of.link.parent).await
     }
 
-    async fn range(&self, start: usize, from: At, count: u64) -> Answer<Vec<Link>> {
+    async fn range(&self, start: usize, from: At, count: u64) -> Answer<Vec<Placed>> {
         let calls: Vec<_> =
             (from.height..from.height + count).map(|height| ("getblockhash", json!([height]))).collect();
         let hashes = self
@@ -394,19 +413,19 @@ impl Chain for Node {
         };
         let calls: Vec<_> = hashes.iter().map(|hash| header_call(*hash)).collect();
         self.first(supplier, &calls, |endpoint, answers| {
-            let mut links: Vec<Link> = Vec::with_capacity(answers.len());
+            let mut blocks: Vec<Placed> = Vec::with_capacity(answers.len());
             for ((answer, height), hash) in answers.into_iter().zip(from.height..).zip(&hashes) {
-                let Some(link) = read_header(endpoint, vec![answer])? else { break };
-                if link.hash != *hash || link.height != height {
+                let Some(block) = read_header(endpoint, vec![answer])? else { break };
+                if block.link.hash != *hash || block.link.height != height {
                     return Err(blame(endpoint, "another block than was asked for"));
                 }
-                if links.last().is_some_and(|below| below.hash != link.parent) {
+                if blocks.last().is_some_and(|below| below.link.hash != block.link.parent) {
                     // A reorg while it was answering.
                     break;
                 }
-                links.push(link);
+                blocks.push(block);
             }
-            Ok((!links.is_empty()).then_some(links))
+            Ok((!blocks.is_empty()).then_some(blocks))
         })
         .await
     }
@@ -419,17 +438,23 @@ impl Chain for Node {
         agreeing
     }
 
-    async fn agreed_prefix(&self, supplier: Option<usize>, blocks: &[Link], quorum: usize) -> usize {
-        let mut prefixes = Vec::new();
-        for index in 0..self.len() {
-            prefixes.push(if supplier == Some(index) { blocks.len() } else { self.has(index, blocks).await });
-        }
-        prefixes.sort_unstable_by_key(|length| std::cmp::Reverse(*length));
-        prefixes.get(quorum.saturating_sub(1)).copied().unwrap_or(0)
+    async fn agreed_prefix(&self, supplier: Option<usize>, blocks: &[Placed], quorum: usize) -> usize {
+        let links: Vec<_> = blocks.iter().map(|block| block.link).collect();
+        self.agreed_links(supplier, &links, quorum).await
     }
 }
 
 impl Node {
+    /// How many of these blocks, from the lowest on, `quorum` endpoints have ([`Chain::agreed_prefix`]).
+    pub async fn agreed_links(&self, supplier: Option<usize>, links: &[Link], quorum: usize) -> usize {
+        let mut prefixes = Vec::new();
+        for index in 0..self.len() {
+            prefixes.push(if supplier == Some(index) { links.len() } else { self.has(index, links).await });
+        }
+        prefixes.sort_unstable_by_key(|length| std::cmp::Reverse(*length));
+        prefixes.get(quorum.saturating_sub(1)).copied().unwrap_or(0)
+    }
+
     /// How many of these blocks, from the lowest on, an endpoint has in its chain.
     async fn has(&self, index: usize, links: &[Link]) -> usize {
         if !self.is_usable(index).await {
@@ -439,7 +464,7 @@ impl Node {
         let Ok(answers) = self.at(index).batches(&calls).await else { return 0 };
         let in_chain = |answer: &Result<Box<RawValue>, CallError>, link: &Link| {
             let header = answer.as_ref().ok().and_then(|raw| serde_json::from_str::<RpcHeader>(raw.get()).ok());
-            header.is_some_and(|header| header.confirmations > 0 && header.link() == *link)
+            header.is_some_and(|it| it.confirmations > 0 && it.placed().is_ok_and(|block| block.link == *link))
         };
         answers.iter().zip(links).take_while(|(answer, link)| in_chain(answer, link)).count()
     }
@@ -466,12 +491,15 @@ fn one<T: DeserializeOwned>(endpoint: &Endpoint, answers: Answers) -> Result<Opt
 }
 
 /// A header of the endpoint's own chain: those of stale branches it knows as well (research/bitcoin.md §6.1).
-fn read_header(endpoint: &Endpoint, answers: Answers) -> Result<Option<Link>, CallError> {
+fn read_header(endpoint: &Endpoint, answers: Answers) -> Result<Option<Placed>, CallError> {
     let Some(header) = one::<RpcHeader>(endpoint, answers)? else { return Ok(None) };
     if header.height > HEIGHT_MAX {
         return Err(blame(endpoint, "a block beyond all numbers"));
     }
-    Ok((header.confirmations > 0).then(|| header.link()))
+    if header.confirmations <= 0 {
+        return Ok(None);
+    }
+    header.placed().map(Some).map_err(|what| blame(endpoint, &what))
 }
 
 fn read_block(endpoint: &Endpoint, raw: &RawValue, link: &Link) -> Result<Decoded, CallError> {

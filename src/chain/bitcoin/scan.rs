@@ -162,8 +162,8 @@ impl Follower {
             }
         }
         let count = BLOCKS_AT_ONCE.min(bottom - pass.next);
-        for link in self.node.range(0, At::height(pass.next), count).await.found("blocks of its chain")? {
-            self.search_next(pass, &link).await?;
+        for block in self.node.range(0, At::height(pass.next), count).await.found("blocks of its chain")? {
+            self.search_next(pass, &block.link).await?;
         }
         Ok(())
     }
@@ -192,7 +192,7 @@ impl Follower {
     async fn search_relevant(&mut self, pass: &mut Pass, relevant: Vec<BlockHash>, to: u64) -> Result<(), Ended> {
         let mut links = Vec::with_capacity(relevant.len());
         for hash in relevant.into_iter().collect::<BTreeSet<_>>() {
-            links.push(self.node.block(hash).await.found("a block of its chain")?);
+            links.push(self.node.block(hash).await.found("a block of its chain")?.link);
         }
         links.sort_unstable_by_key(|link: &Link| link.height);
         for link in links {

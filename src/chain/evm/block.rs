@@ -321,7 +321,7 @@ mod tests {
             call(&[1, 0], None),
         ]);
         let traces = serde_json::from_value(traces).expect("traces");
-        let moved = from_flat(&Fetched { block, raw }, traces).expect("of this block");
+        let moved = from_flat(&Fetched { block, raw, header: [].into() }, traces).expect("of this block");
         assert_eq!(moved[0].len(), 2, "{moved:?}");
         assert_eq!(moved[0][1].index, INTERNAL_BASE + 1);
     }

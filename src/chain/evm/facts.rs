@@ -6,9 +6,11 @@ use alloy_primitives::{Address as EvmAddress, B256, U256};
 use h402_watch_engine::amount::Amount;
 use h402_watch_engine::id::{AssetId, TxId};
 use h402_watch_engine::input::{AuthorizationUse, Execution, Place, Transfer, TxFact, Verification, Via};
+use h402_watch_engine::proof::Proof;
 
 use super::block::{Executed, InternalTransfer};
 use super::fetch::{Bodies, Body, Receipts};
+use super::proof::NO_TRANSACTION;
 use super::text;
 use super::text::Link;
 use super::wire::RpcTx;
@@ -224,6 +226,7 @@ pub fn by_balance(link: &Link, to: EvmAddress, surplus: U256) -> TxFact {
         execution: Execution::Succeeded,
         transfers: vec![transfer],
         transfers_known: true,
+        proof: Some(Box::new(Proof::none(NO_TRANSACTION))),
         ..bare(TxId::new(format!("balance:{}:{}", text::word(link.hash), to.to_checksum(None))))
     }
 }

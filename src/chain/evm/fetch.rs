@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use alloy_primitives::{Address, B256, U256};
 use h402_watch_engine::input::Verification;
+use h402_watch_engine::proof::Proof;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::block::{Executed, InternalTransfer, check_receipts, from_flat, from_frames, read_deep};
 use super::pool::{Fetched, Pool};
+use super::proof::{self, Kept};
 use super::text::Link;
 use super::verify::{self, Signed};
 use super::wire::RpcTx;
@@ -85,6 +87,7 @@ pub struct Blocks {
     cache: HashMap<B256, Parts>,
     order: VecDeque<(B256, usize)>,
     cached_txs: usize,
+    leaves: Kept,
     receipt_roots: Roots,
     transaction_roots: Roots,
     /// How often in a row receipts and traces could not be had together.
@@ -99,6 +102,7 @@ impl Blocks {
             cache: HashMap::new(),
             order: VecDeque::new(),
             cached_txs: 0,
+            leaves: Kept::default(),
             receipt_roots: Roots::Differ,
             transaction_roots: Roots::Differ,
             prefetch_failures: 0,
@@ -180,15 +184,16 @@ impl Blocks {
         if pool.recomputes() {
             let read = |endpoint: &Endpoint, answers: Answers| {
                 let Some((raw, txs)) = read_receipts(endpoint, answers, block)? else { return Ok(None) };
-                match verify::receipts_match(block, &raw) {
-                    true => Ok(Some(txs)),
-                    false if strict => Err(blame(endpoint, "receipts that don't match the block's root")),
-                    false => Err(CallError::Node { code: 0, message: UNMATCHED.into() }),
+                match verify::receipts(block, &raw) {
+                    Some(encodings) => Ok(Some((txs, encodings))),
+                    None if strict => Err(blame(endpoint, "receipts that don't match the block's root")),
+                    None => Err(CallError::Node { code: 0, message: UNMATCHED.into() }),
                 }
             };
             match pool.first(0, calls, read).await {
-                Answer::Found(_, txs) => {
+                Answer::Found(_, (txs, encodings)) => {
                     self.receipt_roots = Roots::Match;
+                    self.leaves.of(block.block.hash).receipts = Some(encodings);
                     return Ok(Receipts { txs, verification: Verification::Trie });
                 }
                 Answer::Failed(error) if error.contains(UNMATCHED) => self.warn_once(),
@@ -222,18 +227,19 @@ impl Blocks {
         let read = |endpoint: &Endpoint, mut answers: Answers| {
             let traces = answers.pop();
             let Some((raw, txs)) = read_receipts(endpoint, answers, block)? else { return Ok(None) };
-            if !verify::receipts_match(block, &raw) {
+            let Some(encodings) = verify::receipts(block, &raw) else {
                 return Err(blame(endpoint, "receipts that don't match the block's root"));
-            }
+            };
             let traced = match traces {
                 Some(Ok(raw)) if raw.get() != "null" => from_flat(block, endpoint.read(&raw)?),
                 _ => None,
             };
-            Ok(Some((txs, traced)))
+            Ok(Some((txs, encodings, traced)))
         };
         let answer = pool.first(0, &calls, read).await;
         self.prefetch_failures = if let Answer::Failed(_) = answer { self.prefetch_failures + 1 } else { 0 };
-        if let Answer::Found(_, (txs, traced)) = answer {
+        if let Answer::Found(_, (txs, encodings, traced)) = answer {
+            self.leaves.of(block.block.hash).receipts = Some(encodings);
             let parts = self.parts(block);
             parts.receipts = Some(Arc::new(Receipts { txs, verification: Verification::Trie }));
             parts.internal = traced.map(Arc::new);
@@ -258,6 +264,23 @@ impl Blocks {
         Ok(bodies)
     }
 
+    /// The inclusion proofs of some of a block's transactions, in the order of `positions`.
+    pub async fn proofs(&mut self, pool: &Pool, block: &Fetched, positions: &[usize]) -> Result<Vec<Proof>, String> {
+        let checked = |parts: &Parts| {
+            let receipts = parts.receipts.as_ref().map(|receipts| &receipts.verification);
+            let bodies = parts.bodies.as_ref().map(|bodies| &bodies.verification);
+            (receipts, bodies) == (Some(&Verification::Trie), Some(&Verification::Trie))
+        };
+        let leaves = self.leaves.of(block.block.hash);
+        let known = leaves.receipts.is_some() && leaves.transactions.is_some();
+        if !known && checked(self.parts(block)) {
+            // Other blocks took their place since.
+            self.forget(block);
+        }
+        self.bodies(pool, block).await?;
+        Ok(proof::prove(block, self.leaves.of(block.block.hash), positions))
+    }
+
     async fn fetch_bodies(&mut self, pool: &Pool, block: &Fetched) -> Result<Bodies, String> {
         let calls = [("eth_getBlockByHash", json!([block.block.hash, true]))];
         let strict = pool.recomputes() && self.transaction_roots == Roots::Match;
@@ -280,15 +303,16 @@ impl Blocks {
         if pool.recomputes() {
             let read = |endpoint: &Endpoint, answers: Answers| {
                 let Some((raw, txs)) = read_plainly(endpoint, answers)? else { return Ok(None) };
-                match verify::transactions_match(block, &raw) {
-                    Some(signed) => Ok(Some((txs, signed))),
+                match verify::transactions(block, &raw) {
+                    Some((signed, encodings)) => Ok(Some((txs, signed, encodings))),
                     None if strict => Err(blame(endpoint, "transactions that don't match the block's root")),
                     None => Err(CallError::Node { code: 0, message: UNMATCHED.into() }),
                 }
             };
             match pool.first(0, &calls, read).await {
-                Answer::Found(_, (txs, signed)) => {
+                Answer::Found(_, (txs, signed, encodings)) => {
                     self.transaction_roots = Roots::Match;
+                    self.leaves.of(block.block.hash).transactions = Some(encodings);
                     return Ok(Bodies { txs, verification: Verification::Trie, signed: Some(signed) });
                 }
                 // A kind of transaction that can't be encoded here, or a chain that hashes otherwise.

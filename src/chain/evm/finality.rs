@@ -2,11 +2,11 @@
 
 use std::cmp::Reverse;
 
-use h402_watch_engine::input::{Observation, TxFact};
+use h402_watch_engine::input::Observation;
 use h402_watch_engine::request::Tag;
 use serde_json::json;
 
-use super::follow::Follower;
+use super::follow::{Follower, Told};
 use super::text::Link;
 use super::wire::RpcBlock;
 use crate::chain::Stopping;
@@ -37,10 +37,11 @@ impl Follower {
 
     /// Reports blocks one by one, each with the tags that it has by now: after an absence a deadline must not pass between a
     /// payment and the news that it was final long since.
-    pub(super) async fn report_with_tags(&mut self, report: Vec<(Link, Vec<TxFact>)>) -> Result<(), Stopping> {
+    pub(super) async fn report_with_tags(&mut self, report: Vec<Told>) -> Result<(), Stopping> {
         let tagged = self.tagged().await.unwrap_or_default();
-        for (link, facts) in report {
-            self.report(vec![(link, facts)]).await?;
+        for told in report {
+            let link = told.link;
+            self.report(vec![told]).await?;
             for (tag, links) in &tagged {
                 // What n endpoints have below a block of that tag has it too.
                 if links.get(self.settings.quorum - 1).is_some_and(|tagged| link.height <= tagged.height) {

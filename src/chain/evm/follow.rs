@@ -34,6 +34,14 @@ const HEADER_FIRST: Duration = Duration::from_secs(2);
 /// Heads found by polling, without a hint, after which a WebSocket counts as dead.
 const SILENT_HEADS: u32 = 3;
 
+/// A block as it is reported.
+pub(super) struct Told {
+    pub(super) link: Link,
+    /// What its hash is the hash of; empty where that is not known.
+    pub(super) header: Arc<[u8]>,
+    pub(super) facts: Vec<TxFact>,
+}
+
 /// One network's follower.
 pub(super) struct Follower {
     pub(super) settings: Settings,
@@ -258,18 +266,18 @@ impl Follower {
         for block in blocks {
             let link = Link::from(&block.block);
             match self.facts_in_time(&block).await {
-                Ok(facts) => report.push((link, facts)),
+                Ok(facts) => report.push(Told { link, header: Arc::clone(&block.header), facts }),
                 Err((facts, why)) => {
                     hold = Some(why);
                     if !facts.is_empty() {
-                        report.push((link, facts));
+                        report.push(Told { link, header: Arc::clone(&block.header), facts });
                         unfinished = Some(block);
                     }
                     break;
                 }
             }
         }
-        if let Some((lowest, _)) = report.first() {
+        if let Some(Told { link: lowest, .. }) = report.first() {
             // What left the chain is of no interest any more; until then nothing of it is forgotten.
             self.unfinished = self.unfinished.take().filter(|block| block.block.number.0 < lowest.height);
         }
@@ -288,16 +296,19 @@ impl Follower {
         }
     }
 
-    pub(super) async fn report(&mut self, report: Vec<(Link, Vec<TxFact>)>) -> Result<(), Stopping> {
+    pub(super) async fn report(&mut self, report: Vec<Told>) -> Result<(), Stopping> {
         if report.is_empty() {
             return Ok(());
         }
-        let links: Vec<_> = report.iter().map(|(link, _)| *link).collect();
-        for (link, facts) in &report {
-            self.note(link.height, facts);
+        let links: Vec<_> = report.iter().map(|told| told.link).collect();
+        for told in &report {
+            self.note(told.link.height, &told.facts);
         }
         // Each block states a later time than its parent (Yellow Paper, block header validity).
-        let block = |(link, facts): (Link, _)| Block { header: link.header(), floor: link.timestamp(), facts };
+        let block = |Told { link, header, facts }| {
+            let header = link.header_of(header);
+            Block { floor: header.time, header, facts }
+        };
         let blocks = report.into_iter().map(block).collect();
         self.reports.observe(Observation::Blocks(blocks)).await?;
         self.walk.mirror.extend(&links);
@@ -401,16 +412,24 @@ impl Follower {
         if let Some(position) = hits.keys().find(|position| !bodies.is_genuine(**position)) {
             return Err(format!("transaction {position} was not signed by its sender"));
         }
-        let (any_calls, native) = {
+        let (any_calls, native, proofs) = {
             let wants = self.mailbox.interests();
-            (hits.iter().any(calls), wants.interests.assets.contains_key(AssetId::NATIVE))
+            let open = &wants.interests;
+            (hits.iter().any(calls), open.assets.contains_key(AssetId::NATIVE), open.proofs)
         };
         let internal = if any_calls || native { self.internal(block).await? } else { None };
+        let positions: Vec<_> = hits.keys().copied().collect();
+        let proofs = if proofs { self.blocks.proofs(&self.pool, block, &positions).await? } else { Vec::new() };
+        let mut proofs = proofs.into_iter().map(Box::new);
         let link = Link::from(&block.block);
         let wants = self.mailbox.interests();
         let internal = internal.as_ref().map(|all| all.as_slice());
         let matcher = Matcher { interests: &wants.interests, receipts: &receipts, internal };
-        Ok(hits.iter().filter_map(|(position, hit)| matcher.fact(&link, *position, *hit, &bodies)).collect())
+        let fact = |(position, hit): (&usize, &Hit)| {
+            let proof = proofs.next();
+            Some(TxFact { proof, ..matcher.fact(&link, *position, *hit, &bodies)? })
+        };
+        Ok(hits.iter().filter_map(fact).collect())
     }
 
     /// The calls inside a block's transactions that carry native coin, where they are looked at.

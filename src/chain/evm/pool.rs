@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use alloy_primitives::B256;
@@ -88,9 +89,11 @@ impl Pool {
         if distinct.len() != block.transactions.len() {
             return Err(blame(endpoint, "a block that holds a transaction twice"));
         }
+        let mut header_bytes = Vec::new();
         match verify::header(&raw, block.hash).filter(|_| self.recompute) {
             Some(header) if verify::emptiness_matches(&header, &block.transactions) => {
                 self.hashes_match.store(true, Ordering::Relaxed);
+                header_bytes = alloy_rlp::encode(&header.inner);
             }
             Some(_) => return Err(blame(endpoint, "a block without the transactions that its header speaks of")),
             None if self.recompute && self.hashes_match.load(Ordering::Relaxed) => {
@@ -99,7 +102,7 @@ impl Pool {
             // A chain that hashes otherwise, as far as is known.
             None => {}
         }
-        Ok(Some(Fetched { block, raw }))
+        Ok(Some(Fetched { block, raw, header: header_bytes.into() }))
     }
 }
 
@@ -186,4 +189,6 @@ pub struct Fetched {
     pub block: RpcBlock,
     /// The bytes.
     pub raw: Box<RawValue>,
+    /// What its hash is the hash of; empty where that can't be recomputed.
+    pub header: Arc<[u8]>,
 }

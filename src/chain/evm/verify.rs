@@ -2,17 +2,20 @@
 //! (research/evm.md §2.4). A receipt commits to what was logged and whether it succeeded, not to who called whom: that stands
 //! in the transaction, under another root.
 
+use std::sync::Arc;
+
+use alloy_consensus::TxEnvelope;
 use alloy_consensus::constants::EMPTY_ROOT_HASH;
-use alloy_consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
 use alloy_consensus::transaction::SignerRecoverable as _;
-use alloy_consensus::{ReceiptEnvelope, TxEnvelope};
 use alloy_eips::eip2718::Encodable2718 as _;
 use alloy_primitives::{Address, B256, Signature, keccak256};
 use alloy_rpc_types_eth::{Header, Transaction, TransactionReceipt};
+use alloy_trie::root::ordered_trie_root_encoded;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::pool::Fetched;
+use super::proof::Encodings;
 use super::wire::RpcTx;
 
 /// The header in a block's bytes, if the hash that they state is the hash of what they say.
@@ -26,12 +29,13 @@ pub fn emptiness_matches(header: &Header, transactions: &[B256]) -> bool {
     transactions.is_empty() == (header.inner.transactions_root == EMPTY_ROOT_HASH)
 }
 
-/// Whether receipts have the root that the block's header names.
-pub fn receipts_match(block: &Fetched, raw: &RawValue) -> bool {
-    let Some(header) = header(&block.raw, block.block.hash) else { return false };
-    let Ok(receipts) = serde_json::from_str::<Vec<TransactionReceipt>>(raw.get()) else { return false };
-    let encoded: Vec<ReceiptEnvelope> = receipts.into_iter().map(|one| one.into_primitives_receipt().inner).collect();
-    calculate_receipt_root(&encoded) == header.inner.receipts_root
+/// Receipts as the block's header commits to them, if they have the root that it names.
+pub fn receipts(block: &Fetched, raw: &RawValue) -> Option<Encodings> {
+    let header = header(&block.raw, block.block.hash)?;
+    let receipts: Vec<TransactionReceipt> = serde_json::from_str(raw.get()).ok()?;
+    let encoded = |one: TransactionReceipt| one.into_primitives_receipt().inner.encoded_2718();
+    let encoded: Vec<_> = receipts.into_iter().map(encoded).collect();
+    (ordered_trie_root_encoded(&encoded) == header.inner.receipts_root).then(|| Arc::new(encoded))
 }
 
 /// What signed a transaction: enough to tell who, later, if anyone asks.
@@ -48,8 +52,8 @@ impl Signed {
     }
 }
 
-/// The signatures of a block's transactions, if those have the root that its header names.
-pub fn transactions_match(block: &Fetched, raw: &RawValue) -> Option<Vec<Signed>> {
+/// The signatures of a block's transactions, and those as the header commits to them, if they have the root that it names.
+pub fn transactions(block: &Fetched, raw: &RawValue) -> Option<(Vec<Signed>, Encodings)> {
     #[derive(Deserialize)]
     struct Transactions {
         transactions: Vec<Transaction>,
@@ -57,11 +61,13 @@ pub fn transactions_match(block: &Fetched, raw: &RawValue) -> Option<Vec<Signed>
     let header = header(&block.raw, block.block.hash)?;
     let full: Transactions = serde_json::from_str(raw.get()).ok()?;
     let txs: Vec<TxEnvelope> = full.transactions.into_iter().map(|tx| tx.inner.into_inner()).collect();
-    let same = txs.iter().zip(&block.block.transactions).all(|(tx, hash)| keccak256(tx.encoded_2718()) == *hash);
-    if !same || calculate_transaction_root(&txs) != header.inner.transactions_root {
+    let encoded: Vec<_> = txs.iter().map(TxEnvelope::encoded_2718).collect();
+    let same = encoded.iter().zip(&block.block.transactions).all(|(tx, hash)| keccak256(tx) == *hash);
+    if !same || ordered_trie_root_encoded(&encoded) != header.inner.transactions_root {
         return None;
     }
-    Some(txs.iter().map(|tx| Signed { hash: tx.signature_hash(), signature: *tx.signature() }).collect())
+    let signed = txs.iter().map(|tx| Signed { hash: tx.signature_hash(), signature: *tx.signature() });
+    Some((signed.collect(), Arc::new(encoded)))
 }
 
 /// Whether a transaction hashes to what it is called, and was signed by whom it says.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use h402_watch_engine::amount::Amount;
 use h402_watch_engine::id::{Address, AssetId, TxId};
 use h402_watch_engine::input::{Execution, Place, Transfer, TxFact, Verification, Via};
+use h402_watch_engine::proof::{Part, Proof};
 use serde_json::Value;
 use solana_hash::Hash;
 
@@ -15,6 +16,9 @@ use crate::chain::Interests;
 /// The programs that carry a text: SPL Memo, and the one before it.
 pub const MEMO_PROGRAMS: [&str; 2] =
     ["MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr", "Memo1UhkJRfHyvLMcVucJwxXeuD728EqVDDwQDxFMNo"];
+/// A vote is on the hash of a bank, of which the transactions' part is a chain of entries, and no tree.
+const NO_LIGHT_PROOF: &str = "Solana has no light proof: nothing short of the whole block shows that a transaction is in it; the facts are \
+                              the word of the nodes, see verification";
 /// Where the indices of token transfers begin: above those of accounts, which are those of lamports.
 const TOKENS_FROM: u32 = 1 << 16;
 
@@ -175,9 +179,20 @@ impl Executed {
             references: self.accounts.clone(),
             notes,
             verification,
+            proof: Some(Box::new(no_proof(link))),
             ..TxFact::of(self.tx.clone())
         }
     }
+}
+
+/// What stands in the place of an inclusion proof: the word of the nodes, and of which block.
+fn no_proof(link: &Link) -> Proof {
+    let mut proof = Proof::none(NO_LIGHT_PROOF);
+    // All that is followed, or looked up, is read at this level.
+    proof.parts.insert("commitment".into(), Part::Text("confirmed".into()));
+    proof.parts.insert("slot".into(), Part::Number(link.slot));
+    proof.parts.insert("blockhash".into(), Part::Text(link.block_ref().hash.to_string()));
+    proof
 }
 
 fn held_at(held: &TokenBalance<'_>, after: bool) -> Result<Option<Held>, String> {

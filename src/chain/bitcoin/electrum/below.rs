@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use bitcoin::BlockHash;
 
+use super::super::header::Placed;
 use super::follow::Follower;
-use super::header::Placed;
 use crate::chain::walk::{At, Chain as _};
 
 /// How far below the kept headers payments are looked for, blocks: 139 days, more than a watch may look back by default.

@@ -8,11 +8,12 @@ use bitcoin::{ScriptBuf, Transaction, Txid};
 use h402_watch_engine::input::{Place, TxFact};
 
 use super::super::facts::{self, Hit, Known};
+use super::super::header::Placed;
+use super::super::proof::prove;
 use super::super::text::Link;
 use super::follow::Follower;
-use super::header::Placed;
-use super::proof::Branch;
-use super::server::{merkle_call, transaction_call};
+use super::proof::{At, Branch};
+use super::server::{merkle_call, place_call, transaction_call};
 
 /// Bytes of transactions that are kept, so that one that moves costs no request.
 const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -130,14 +131,36 @@ impl Follower {
             let branch: Branch = serde_json::from_value(value).map_err(|_| "a proof that can't be read".to_owned())?;
             // The server may be on another branch by now: that is no fault of its.
             branch.check(&txid, &tx, block.header.merkle_root)?;
-            proven.push((branch.pos, txid, tx, hit));
+            proven.push((branch, txid, tx, hit));
         }
-        proven.sort_unstable_by_key(|(place, ..)| *place);
+        proven.sort_unstable_by_key(|(branch, ..)| branch.pos);
+        let proofs = self.mailbox.interests().interests.proofs && !proven.is_empty();
+        let coinbase = if proofs { Some(self.coinbase(server, block).await?) } else { None };
         let mut all = Vec::with_capacity(proven.len());
-        for (_, txid, tx, hit) in proven {
-            all.push(self.fact_of(server, (&txid, &tx), facts::in_block(&block.link), hit).await?);
+        for (branch, txid, tx, hit) in proven {
+            let fact = self.fact_of(server, (&txid, &tx), facts::in_block(&block.link), hit).await?;
+            let proof = coinbase
+                .as_ref()
+                .map(|(first, of_first)| Box::new(prove(&block.header, &branch.leaf(&tx), &of_first.leaf(first))));
+            all.push(TxFact { proof, ..fact });
         }
         Ok(all)
+    }
+
+    /// The first transaction of a block, and what shows that it is in it.
+    async fn coinbase(&mut self, server: usize, block: &Placed) -> Result<(Arc<Transaction>, Branch), String> {
+        let said = self.servers.at(server).ask(vec![place_call(block.link.height, 0)]).await?;
+        let value = said.into_iter().next().ok_or("no answer")?;
+        let value = value.map_err(|why| format!("no proof of the first transaction of a block: {why}"))?;
+        let at: At = serde_json::from_value(value).map_err(|_| "a proof that can't be read".to_owned())?;
+        let (txid, branch) = at.first();
+        let found = self.transactions_anywhere(server, BTreeSet::from([txid])).await?;
+        let tx = found.get(&txid).ok_or_else(|| format!("the server lists {txid}, and does not have it"))?;
+        branch.check(&txid, tx, block.header.merkle_root)?;
+        if !tx.is_coinbase() {
+            return Err("a block that does not begin with a coinbase".into());
+        }
+        Ok((Arc::clone(tx), branch))
     }
 
     /// The fact about a transaction in a mempool, if it concerns somebody, or is asked for (`named`).

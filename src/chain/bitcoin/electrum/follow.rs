@@ -14,10 +14,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::super::follow::floors;
+use super::super::header::Placed;
 use super::below::Below;
 use super::book::{Book, SCRIPTS_MAX};
 use super::entries::Transactions;
-use super::header::{Headers, Placed};
+use super::header::Headers;
 use super::read::ReadAt;
 use super::servers::Servers;
 use crate::chain::pool::{Answer, RETRY};
@@ -245,7 +246,7 @@ impl Follower {
             self.headers.keep(block);
             let txids = held.remove(&block.link.height).unwrap_or_default();
             let facts = if txids.is_empty() { Vec::new() } else { self.facts_in(server, block, &txids, false).await? };
-            report.push(Block { header: block.link.header(), floor, facts });
+            report.push(Block { header: block.link.header_of(block.bytes()), floor, facts });
         }
         let still = self.servers.header_of(server, last.link.height).await?;
         if still.is_none_or(|still| still.link != last.link) {

@@ -1,12 +1,11 @@
-//! Headers: hashed and held to their own work, and on the main network to the difficulty of those below.
+//! Headers, on the main network held to the difficulty of those below.
 
 use std::collections::{HashMap, VecDeque};
 
 use bitcoin::block::Header;
-use bitcoin::consensus::encode::deserialize_hex;
 use bitcoin::{BlockHash, CompactTarget, Network, Target};
 
-use super::super::text::Link;
+use super::super::header::Placed;
 
 /// How often the difficulty changes, blocks (consensus: `DifficultyAdjustmentInterval`).
 const RETARGET: u64 = 2016;
@@ -15,28 +14,7 @@ const RECENT: u32 = 0x1710_0000;
 /// Headers that are kept beside the chain, to check proofs against; 80 bytes each.
 const KEPT_MAX: usize = 8192;
 
-/// A header at a height.
-#[derive(Clone, Copy)]
-pub struct Placed {
-    /// Its place.
-    pub link: Link,
-    /// What was hashed.
-    pub header: Header,
-}
-
 impl Placed {
-    /// A header in hex, as servers send it.
-    ///
-    /// # Errors
-    /// If it is none, or does not have the work that it claims.
-    pub fn read(hex: &str, height: u64) -> Result<Self, String> {
-        let header: Header = deserialize_hex(hex).map_err(|_| "a header that can't be read".to_owned())?;
-        let hash =
-            header.validate_pow(header.target()).map_err(|_| "a header without the work that it claims".to_owned())?;
-        let link = Link { height, hash, parent: header.prev_blockhash, time: u64::from(header.time), slot: height };
-        Ok(Self { link, header })
-    }
-
     /// Whether it has at least the work that the main network asks for since 2021: what a first header is held to, which builds
     /// on none that is known.
     pub fn is_recent(&self) -> bool {
@@ -88,6 +66,7 @@ impl Headers {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::text::Link;
     use super::*;
 
     fn at(height: u64, bits: u32) -> Placed {
@@ -120,15 +99,5 @@ mod tests {
         assert!(at(1, 0x1702_0000).is_recent());
         assert!(!at(1, 0x1710_0001).is_recent());
         assert!(!at(1, 0x207f_ffff).is_recent());
-    }
-
-    #[test]
-    fn a_header_needs_the_work_that_it_claims() {
-        let genesis = bitcoin::constants::genesis_block(Network::Bitcoin).header;
-        let hex = bitcoin::consensus::encode::serialize_hex(&genesis);
-        assert_eq!(Placed::read(&hex, 0).map(|placed| placed.link.hash), Ok(genesis.block_hash()));
-        let damaged = hex.replacen("01000000", "02000000", 1);
-        assert!(Placed::read(&damaged, 0).is_err());
-        assert!(Placed::read(&hex[2..], 0).is_err());
     }
 }

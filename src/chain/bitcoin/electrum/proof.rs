@@ -5,10 +5,10 @@ use bitcoin::hashes::{Hash as _, HashEngine as _, sha256d};
 use bitcoin::{Transaction, TxMerkleNode, Txid};
 use serde::Deserialize;
 
+use super::super::proof::{Leaf, NODE_BYTES};
+
 /// The longest branch: a block has room for 16,666 transactions, as each takes at least 60 of 1,000,000 bytes.
 const BRANCH_MAX: usize = 15;
-/// Transactions of this size may be inner nodes of the tree (CVE-2017-12842).
-const NODE_BYTES: usize = 64;
 
 /// A server's answer to `blockchain.transaction.get_merkle`.
 #[derive(Debug, Deserialize)]
@@ -18,7 +18,28 @@ pub struct Branch {
     pub pos: u32,
 }
 
+/// A server's answer to `blockchain.transaction.id_from_pos`.
+#[derive(Debug, Deserialize)]
+pub struct At {
+    /// The transaction at that place.
+    pub tx_hash: Txid,
+    merkle: Vec<String>,
+}
+
+impl At {
+    /// The branch of the first transaction of a block.
+    pub fn first(self) -> (Txid, Branch) {
+        (self.tx_hash, Branch { merkle: self.merkle, pos: 0 })
+    }
+}
+
 impl Branch {
+    /// The same as part of a proof; of a branch that was checked.
+    pub fn leaf<'a>(&self, tx: &'a Transaction) -> Leaf<'a> {
+        let branch = self.merkle.iter().filter_map(|sibling| sibling.parse().ok()).collect();
+        Leaf { tx, index: usize::try_from(self.pos).unwrap_or(usize::MAX), branch }
+    }
+
     /// Whether it leads from a transaction to the root of a block.
     ///
     /// # Errors

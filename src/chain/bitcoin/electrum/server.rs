@@ -279,6 +279,11 @@ pub fn merkle_call(txid: &bitcoin::Txid, height: u64) -> Call {
     ("blockchain.transaction.get_merkle", vec![Param::String(txid.to_string()), number(height)])
 }
 
+/// Which transaction is at a place in a block, and what shows it.
+pub fn place_call(height: u64, place: u64) -> Call {
+    ("blockchain.transaction.id_from_pos", vec![number(height), number(place), Param::Bool(true)])
+}
+
 /// What has happened to a script, in short; and word of each change from now on.
 pub fn status_call(script_hash: &str) -> Call {
     ("blockchain.scripthash.subscribe", vec![Param::String(script_hash.to_owned())])

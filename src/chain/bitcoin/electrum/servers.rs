@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Notify;
 
+use super::super::header::Placed;
 use super::super::text::{self, Link};
-use super::header::Placed;
 use super::server::{Call, Server, header_call, headers_call};
 use crate::chain::pool::Answer;
 use crate::chain::walk::{At, Chain};
