@@ -24,7 +24,7 @@ use records::{Artefact, Counters, decode, encode, key};
 pub use retention::{Pruned, Retention};
 
 /// The version of what is written to disk. A store of another version is refused.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
 /// An ordered table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
