@@ -46,6 +46,7 @@
 //! | `chain/solana/expiry`, `wake` | what can land no more; WebSocket hints |
 //! | [`store`] | tables, records, the atomic commit, retention |
 //! | [`driver`] | the loop |
+//! | [`sign`] | the keys: read, made, published; signatures of artefacts |
 //! | [`api`] | gRPC, tokens, subscriptions; HTTP probes |
 //! | [`run`], [`config`], [`cli`] | composition and shutdown; the configuration; the command line |
 //!
@@ -90,5 +91,6 @@ pub mod config;
 pub mod driver;
 pub mod metrics;
 pub mod run;
+pub mod sign;
 pub mod store;
 pub mod telemetry;

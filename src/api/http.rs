@@ -1,4 +1,4 @@
-//! Plain HTTP for probes and metrics: `/healthz`, `/readyz`, `/metrics`.
+//! Plain HTTP: probes and metrics at `/healthz`, `/readyz`, `/metrics`; the public keys at `/.well-known/jwks.json`.
 
 use std::sync::Arc;
 
@@ -17,15 +17,17 @@ struct Probes {
     driver: Handle,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
+    key_set: Arc<str>,
 }
 
-/// The routes.
-pub fn http_router(driver: Handle, metrics: Arc<Metrics>, clock: Arc<dyn Clock>) -> Router {
+/// The routes. `key_set`: the public keys, as a JWK set.
+pub fn http_router(driver: Handle, metrics: Arc<Metrics>, clock: Arc<dyn Clock>, key_set: &str) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(render))
-        .with_state(Probes { driver, metrics, clock })
+        .route("/.well-known/jwks.json", get(keys))
+        .with_state(Probes { driver, metrics, clock, key_set: key_set.into() })
 }
 
 /// Ready once each network has a head: before that, watches on addresses are refused.
@@ -41,4 +43,10 @@ async fn ready(State(probes): State<Probes>) -> impl IntoResponse {
 async fn render(State(probes): State<Probes>) -> impl IntoResponse {
     let text = probes.metrics.render(&probes.driver.networks(), probes.clock.now().0);
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+}
+
+/// The set does not change while the service runs; caches learn of a new key within minutes of a restart.
+async fn keys(State(probes): State<Probes>) -> impl IntoResponse {
+    let headers = [(header::CONTENT_TYPE, "application/jwk-set+json"), (header::CACHE_CONTROL, "max-age=300")];
+    (headers, probes.key_set.to_string())
 }
