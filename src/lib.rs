@@ -47,7 +47,7 @@
 //! | [`store`] | tables, records, the atomic commit, retention |
 //! | [`driver`] | the loop |
 //! | [`sign`] | the keys: read, made, published; signatures of artefacts |
-//! | [`api`] | gRPC, tokens, subscriptions; HTTP probes |
+//! | [`api`] | gRPC, tokens, subscriptions; HTTP: probes, public keys, schemas |
 //! | [`run`], [`config`], [`cli`] | composition and shutdown; the configuration; the command line |
 //!
 //! # Invariants, and the tests that hold them

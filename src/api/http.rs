@@ -1,4 +1,5 @@
-//! Plain HTTP: probes and metrics at `/healthz`, `/readyz`, `/metrics`; the public keys at `/.well-known/jwks.json`.
+//! Plain HTTP: probes and metrics at `/healthz`, `/readyz`, `/metrics`; the public keys at `/.well-known/jwks.json`, and the
+//! artefacts' JSON Schemas at `/schemas/`.
 
 use std::sync::Arc;
 
@@ -11,6 +12,9 @@ use axum::routing::get;
 use crate::clock::Clock;
 use crate::driver::Handle;
 use crate::metrics::Metrics;
+
+const RECEIPT_SCHEMA: &str = include_str!("../../proto/artefacts/receipt.schema.json");
+const SETTLED_SCHEMA: &str = include_str!("../../proto/artefacts/settled.schema.json");
 
 #[derive(Clone)]
 struct Probes {
@@ -27,6 +31,8 @@ pub fn http_router(driver: Handle, metrics: Arc<Metrics>, clock: Arc<dyn Clock>,
         .route("/readyz", get(ready))
         .route("/metrics", get(render))
         .route("/.well-known/jwks.json", get(keys))
+        .route("/schemas/receipt.v1.json", get(async || published("application/schema+json", RECEIPT_SCHEMA)))
+        .route("/schemas/settled.v1.json", get(async || published("application/schema+json", SETTLED_SCHEMA)))
         .with_state(Probes { driver, metrics, clock, key_set: key_set.into() })
 }
 
@@ -45,8 +51,11 @@ async fn render(State(probes): State<Probes>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }
 
-/// The set does not change while the service runs; caches learn of a new key within minutes of a restart.
 async fn keys(State(probes): State<Probes>) -> impl IntoResponse {
-    let headers = [(header::CONTENT_TYPE, "application/jwk-set+json"), (header::CACHE_CONTROL, "max-age=300")];
-    (headers, probes.key_set.to_string())
+    published("application/jwk-set+json", probes.key_set.to_string())
+}
+
+/// What does not change while the service runs; caches learn of a new key within minutes of a restart.
+fn published(kind: &'static str, text: impl IntoResponse) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "max-age=300")], text)
 }

@@ -51,6 +51,20 @@ async fn log(client: &mut Client, count: usize) -> Vec<Seen> {
     seen
 }
 
+/// What the README points at, for those who verify.
+#[tokio::test]
+async fn the_schemas_of_artefacts_are_published() {
+    let (_anvil, service, _client) = world().await;
+    for (path, file) in [("/schemas/receipt.v1.json", "receipt"), ("/schemas/settled.v1.json", "settled")] {
+        let response = service.http(path).await;
+        assert_eq!(response.headers()["content-type"], "application/schema+json");
+        let schema: Value = serde_json::from_str(&response.text().await.expect("text")).expect("JSON");
+        assert!(schema["$id"].as_str().is_some_and(|id| id.ends_with(path)), "{}", schema["$id"]);
+        let text = std::fs::read_to_string(format!("proto/artefacts/{file}.schema.json")).expect("is there");
+        assert_eq!(schema, serde_json::from_str::<Value>(&text).expect("JSON"));
+    }
+}
+
 #[tokio::test]
 async fn every_artefact_is_signed_with_the_published_key() {
     let (anvil, service, mut client) = world().await;
