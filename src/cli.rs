@@ -1,5 +1,7 @@
 //! The command line.
 
+mod key;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,6 +20,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::run::{self, run};
 use crate::telemetry;
+use key::KeyCommand;
 
 /// Validates payments that the payer broadcasts.
 #[derive(Parser)]
@@ -35,10 +38,13 @@ enum Command {
     CheckConfig(ConfigFile),
     /// Make a watch at a running service and follow it to its outcome.
     Watch(Box<WatchCommand>),
-    /// Print the artefacts of a watch, or write them to files.
+    /// Print the artefacts of a watch with their signatures, one line of JSON each, or write them to files.
     Receipts(ReceiptsCommand),
     /// Print an address of a descriptor watch to be paid at, and its path.
     NextAddress(NextAddressCommand),
+    /// The keys that artefacts are signed with.
+    #[command(subcommand)]
+    Key(KeyCommand),
 }
 
 #[derive(Args)]
@@ -161,7 +167,7 @@ struct ReceiptsCommand {
     server: Server,
     /// The watch.
     watch: String,
-    /// Write one file each into this folder instead.
+    /// Write two files each into this folder instead: X.json, and its signature as X.json.jws.
     #[arg(long)]
     out: Option<PathBuf>,
 }
@@ -209,6 +215,7 @@ pub fn main(cli: Cli) -> anyhow::Result<u8> {
         Command::Watch(command) => runtime.block_on(watch(*command)),
         Command::Receipts(command) => runtime.block_on(receipts(command)).map(|()| 0),
         Command::NextAddress(command) => runtime.block_on(next_address(command)).map(|()| 0),
+        Command::Key(command) => key::key(command).map(|()| 0),
     }
 }
 
@@ -354,7 +361,10 @@ async fn receipts(command: ReceiptsCommand) -> anyhow::Result<()> {
         let page = client.list_receipts(request).await?.into_inner();
         for event in &page.receipts {
             after_index = event.index;
-            write_artefact(event, command.out.as_deref())?;
+            match &command.out {
+                Some(folder) => write_artefact(event, folder)?,
+                None => writeln!(std::io::stdout(), "{}", evidence(event))?,
+            }
         }
         if !page.more {
             return Ok(());
@@ -378,15 +388,24 @@ pub fn artefact_name(kind: &str, index: u32) -> String {
     }
 }
 
-fn write_artefact(event: &v1::Event, folder: Option<&Path>) -> anyhow::Result<()> {
-    let Some(folder) = folder else {
-        writeln!(std::io::stdout(), "{}", String::from_utf8_lossy(&event.artefact))?;
-        return Ok(());
-    };
-    let path = folder.join(artefact_name(&event.kind, event.index));
+/// The file that an artefact's signature is kept in, beside the artefact.
+pub fn signature_name(artefact: &str) -> String {
+    format!("{artefact}.jws")
+}
+
+fn write_artefact(event: &v1::Event, folder: &Path) -> anyhow::Result<()> {
+    let name = artefact_name(&event.kind, event.index);
+    let path = folder.join(&name);
     std::fs::write(&path, &event.artefact)?;
+    std::fs::write(folder.join(signature_name(&name)), &event.signature)?;
     writeln!(std::io::stdout(), "{}", path.display())?;
     Ok(())
+}
+
+/// An artefact and its signature in one line. The artefact's bytes stand in it as they are: what is canonical stays so.
+fn evidence(event: &v1::Event) -> String {
+    let artefact = String::from_utf8_lossy(&event.artefact);
+    format!("{{\"artefact\":{artefact},\"signature\":\"{}\"}}", event.signature)
 }
 
 #[cfg(test)]

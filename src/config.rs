@@ -17,6 +17,7 @@ use toml::{Table, Value};
 
 use crate::chain::{Access, EndpointSettings, InternalTransfers};
 use crate::driver::Keep;
+use crate::sign::{self, KeySources};
 use crate::store::StoreEngine;
 
 const ENV_PREFIX: &str = "H402_WATCH__";
@@ -52,6 +53,9 @@ pub struct Config {
     pub http: Http,
     /// `[store]`
     pub store: StoreSection,
+    /// `[signing]`
+    #[serde(default)]
+    pub signing: Signing,
     /// `[limits]`
     #[serde(default)]
     pub limits: LimitsSection,
@@ -137,6 +141,16 @@ fn thirty() -> u32 {
 
 fn year() -> u32 {
     400
+}
+
+/// The keys that artefacts are signed with. Default: one that is made in the store's directory.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Signing {
+    /// The private key that signs, PEM; with it, all of `keys` are published only.
+    pub key: Option<Secret>,
+    /// Key files, PEM: the first one signs, and is private; the others no longer do, and stay published.
+    pub keys: Vec<PathBuf>,
 }
 
 /// How much is held and accepted.
@@ -407,6 +421,15 @@ impl Config {
             network.check()?;
         }
         Ok(())
+    }
+
+    /// Where the keys are that artefacts are signed with.
+    pub fn key_sources(&self) -> KeySources<'_> {
+        KeySources {
+            key: self.signing.key.as_ref().map(Secret::expose),
+            files: &self.signing.keys,
+            default: self.store.path.join(sign::DEFAULT_FILE),
+        }
     }
 
     /// The engine's limits.

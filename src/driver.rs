@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::chain::{AddressQuery, AddressReport, BadField, Family, Health, HealthState, Mailbox, Report, Start};
 use crate::clock::Clock;
 use crate::metrics::{DriverMetrics, KindLabel, OutcomeLabels};
+use crate::sign::Signer;
 use crate::store::{Retention, Store, StoreError};
 
 /// Inputs that share one commit; also how many commands may wait before callers are made to (invariant 11).
@@ -298,6 +299,7 @@ type Reply = Box<dyn FnOnce() + Send>;
 pub struct Driver {
     engine: Engine,
     store: Arc<Store>,
+    signer: Signer,
     clock: Arc<dyn Clock>,
     keep: Keep,
     metrics: DriverMetrics,
@@ -327,6 +329,7 @@ impl Driver {
     /// If the store can't be read, or holds open watches on a network that is not configured.
     pub fn restore(
         store: Arc<Store>,
+        signer: Signer,
         clock: Arc<dyn Clock>,
         setups: Vec<NetworkSetup>,
         (limits, keep): (Limits, Keep),
@@ -354,8 +357,19 @@ impl Driver {
             networks.insert(network, DriverNetwork { mailbox, view });
         }
         let handle = Handle { inputs, networks: Arc::new(slots), committed: committed_receiver };
-        let mut driver =
-            Self { engine, store, clock, keep, metrics, networks, commands, reports, committed, replies: Vec::new() };
+        let mut driver = Self {
+            engine,
+            store,
+            signer,
+            clock,
+            keep,
+            metrics,
+            networks,
+            commands,
+            reports,
+            committed,
+            replies: Vec::new(),
+        };
         // What the sources have to be asked for the watches that were open.
         driver.commit(driver.clock.now())?;
         driver.count(&Changes::default());
@@ -500,7 +514,10 @@ impl Driver {
 
     /// Commits what the engine changed, and only then acts on it.
     fn commit(&mut self, now: Timestamp) -> Result<(), DriverError> {
-        let changes = self.engine.drain();
+        let mut changes = self.engine.drain();
+        for event in &mut changes.events {
+            event.signature = self.signer.sign(&event.artefact);
+        }
         if !changes.is_empty() {
             let started = tokio::time::Instant::now();
             self.store.commit(now, &changes)?;

@@ -46,7 +46,8 @@
 //! | `chain/solana/expiry`, `wake` | what can land no more; WebSocket hints |
 //! | [`store`] | tables, records, the atomic commit, retention |
 //! | [`driver`] | the loop |
-//! | [`api`] | gRPC, tokens, subscriptions; HTTP probes |
+//! | [`sign`] | the keys: read, made, published; signatures of artefacts |
+//! | [`api`] | gRPC, tokens, subscriptions; HTTP: probes, public keys, schemas |
 //! | [`run`], [`config`], [`cli`] | composition and shutdown; the configuration; the command line |
 //!
 //! # Invariants, and the tests that hold them
@@ -90,5 +91,6 @@ pub mod config;
 pub mod driver;
 pub mod metrics;
 pub mod run;
+pub mod sign;
 pub mod store;
 pub mod telemetry;

@@ -22,6 +22,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Grpc, Network, Secret};
 use crate::driver::{Driver, NetworkSetup, Ready};
 use crate::metrics::Metrics;
+use crate::sign::Signer;
 use crate::store::Store;
 
 /// How long calls that are under way may take at shutdown.
@@ -35,11 +36,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Arc::new(Metrics::new());
     let store = Arc::new(Store::open(config.store.engine, &config.store.path)?);
+    let signer = Signer::open(&config.key_sources(), store.newest_sequence() == 0)?;
+    let (kid, key_set) = (signer.kid().to_owned(), signer.key_set());
     let (setups, adapters) = networks(&config, &clock)?;
     let bounds = (config.engine_limits(), config.keep());
     let driver_metrics = metrics.driver.clone();
     let Ready { driver, handle, reports, sources } =
-        Driver::restore(Arc::clone(&store), Arc::clone(&clock), setups, bounds, driver_metrics)?;
+        Driver::restore(Arc::clone(&store), signer, Arc::clone(&clock), setups, bounds, driver_metrics)?;
 
     let grpc =
         TcpListener::bind(config.grpc.listen).await.with_context(|| format!("grpc.listen {}", config.grpc.listen))?;
@@ -62,12 +65,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     servers.spawn(serve(api, listen));
     let stop_http = stop_api.clone();
     servers.spawn(async move {
-        let routes = http_router(handle, metrics, clock);
+        let routes = http_router(handle, metrics, clock, &key_set);
         let served = axum::serve(http, routes).with_graceful_shutdown(async move { stop_http.cancelled().await });
         Ok(served.await?)
     });
     announce(&config.store.path, grpc_at, http_at)?;
-    tracing::info!(grpc = %grpc_at, http = %http_at, store = config.store.engine.as_str(), "serving");
+    tracing::info!(grpc = %grpc_at, http = %http_at, store = config.store.engine.as_str(), kid, "serving");
 
     let failed = tokio::select! {
         () = shutdown.cancelled() => None,
@@ -99,11 +102,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     error.map_or(Ok(()), Err)
 }
 
-/// Whether each network is one that can be followed.
+/// Whether each network is one that can be followed, and each key one that can be used. Makes and opens nothing.
 ///
 /// # Errors
 /// If one is not; says which key and what is expected.
 pub fn check(config: &Config) -> anyhow::Result<()> {
+    Signer::check(&config.key_sources())?;
     networks(config, &(Arc::new(SystemClock) as Arc<dyn Clock>)).map(|_| ())
 }
 

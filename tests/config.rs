@@ -2,6 +2,7 @@
 
 use h402_watch::config::Config;
 use h402_watch::run;
+use h402_watch::sign;
 use h402_watch_engine::request::Tag;
 
 const GOOD: &str = r#"
@@ -45,6 +46,7 @@ fn mistakes_are_named() {
     let cases = [
         (GOOD.replace("path", "pth"), "unknown field `pth`"),
         (GOOD.replace("[store]\n", "[stor]\n"), "unknown field `stor`"),
+        (format!("[signing]\nkeyfile = \"k\"\n{GOOD}"), "unknown field `keyfile`"),
         (
             format!("[grpc]\nlisten = \"0.0.0.0:1\"\n{GOOD}"),
             "grpc.listen: expected a loopback address, or tokens, or TLS",
@@ -119,4 +121,35 @@ fn the_environment_overrides_the_file() {
     assert_eq!((config.grpc.listen.port(), config.store.events_days), (5, 7));
     assert_eq!(config.grpc.tokens[0].expose(), "0123456789abcdef");
     assert!(!format!("{config:?}").contains("0123456789abcdef"));
+}
+
+/// The keys are looked at before a service relies on them, and none is made.
+#[test]
+fn keys_are_checked_and_none_is_made() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let good = GOOD.replace("/tmp/s", &folder.path().join("store").display().to_string());
+    let check = |signing: &str, environment: &[(String, String)]| {
+        let text = format!("[signing]\n{signing}\n{good}");
+        let config = Config::parse(&text, "test.toml", environment).map_err(anyhow::Error::from)?;
+        assert!(!format!("{config:?}").contains("BEGIN"), "secrets are never printed");
+        run::check(&config)
+    };
+    check("", &[]).expect("one will be made");
+    assert!(!folder.path().join("store").exists());
+
+    let path = folder.path().join("key.pem");
+    let keys = format!("keys = [{path:?}]");
+    let told = check(&keys, &[]).expect_err("is not there").to_string();
+    assert_eq!(told, format!("key file {}: could not read it", path.display()));
+    sign::make(&path).expect("makes one");
+    check(&keys, &[]).expect("is fine");
+
+    let told = check("key = \"${SIGNING_KEY}\"", &[]).expect_err("is not set").to_string();
+    assert_eq!(told, "signing.key: expected the environment variable SIGNING_KEY, which is not set");
+    let pem = std::fs::read_to_string(&path).expect("is there");
+    let environment = [("SIGNING_KEY".to_owned(), pem.clone())];
+    check("key = \"${SIGNING_KEY}\"", &environment).expect("is fine");
+    check("", &[("H402_WATCH__SIGNING__KEY".to_owned(), pem)]).expect("is fine");
+    let told = check(&format!("key = \"${{SIGNING_KEY}}\"\n{keys}"), &environment).expect_err("twice").to_string();
+    assert_eq!(told, format!("key file {}: expected another key than that of signing.key", path.display()));
 }

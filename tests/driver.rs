@@ -8,6 +8,7 @@ use h402_watch::chain::{BadField, Family, Report, evm};
 use h402_watch::clock::{Clock, SystemClock};
 use h402_watch::driver::{Driver, DriverError, Keep, NetworkSetup, Ready, Refusal};
 use h402_watch::metrics::DriverMetrics;
+use h402_watch::sign::{KeySources, Signer};
 use h402_watch::store::{Record, Store, StoreEngine, StoreError, Table, Tables, Write, open_tables};
 use h402_watch_engine::id::{BlockRef, Header, Timestamp};
 use h402_watch_engine::input::{Block, Observation};
@@ -92,7 +93,9 @@ fn start(full: &Arc<AtomicBool>, folder: &std::path::Path) -> Ready {
     let store = Store::over(Box::new(Faulty { inner, full: Arc::clone(full) })).expect("opens");
     let keep = Keep { events_ms: 1_000_000, archived_ms: 1_000_000 };
     let bounds = (Limits::default(), keep);
-    Driver::restore(Arc::new(store), Arc::new(SystemClock), vec![setup()], bounds, DriverMetrics::default())
+    let sources = KeySources { key: None, files: &[], default: folder.join("key.pem") };
+    let signer = Signer::open(&sources, true).expect("has or makes a key");
+    Driver::restore(Arc::new(store), signer, Arc::new(SystemClock), vec![setup()], bounds, DriverMetrics::default())
         .expect("restores")
 }
 

@@ -113,6 +113,7 @@ fn event(sequence: u64, watch: &Watch, index: u32) -> Event {
         observed_at: Timestamp(sequence),
         artefact: format!("{{\"n\":{sequence}}}").into_bytes(),
         receipt_hash: [7; 32],
+        signature: format!("header..{sequence}"),
     }
 }
 
@@ -241,7 +242,7 @@ fn an_unknown_format_and_another_engine_are_refused() {
         tables.commit(vec![format]).expect("commits");
         drop(tables);
         let error = Store::open(engine, path).err().expect("format 99");
-        assert_eq!(error.to_string(), "store: it holds format 99; this version reads format 3");
+        assert_eq!(error.to_string(), "store: it holds format 99; this version reads format 4");
     });
 }
 

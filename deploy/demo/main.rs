@@ -18,8 +18,10 @@ use std::time::Duration;
 use anyhow::{bail, ensure};
 use bitcoin::Bitcoin;
 use evm::Evm;
-use h402_watch::cli::artefact_name;
+use h402_watch::cli::{artefact_name, signature_name};
 use h402_watch_proto::v1;
+use h402_watch_verify::jwks::Keys;
+use h402_watch_verify::jws::Detached;
 use sha2::{Digest as _, Sha256};
 use show::{Scene, Show};
 use solana::{SLOTS, Solana};
@@ -49,13 +51,20 @@ async fn main() -> anyhow::Result<()> {
     let mut client = service.client().await;
     let mut show = Show::new();
     chains.play(&mut client, &mut show).await?;
-    let wrong = check(&mut client, &show.scenes, &folder.join("artefacts")).await?;
+    let artefacts = folder.join("artefacts");
+    std::fs::create_dir_all(&artefacts)?;
+    let key_set = service.key_set().await;
+    std::fs::write(artefacts.join("jwks.json"), &key_set)?;
+    let keys = Keys::parse(key_set.as_bytes())?;
+    let wrong = check(&mut client, &show.scenes, &artefacts, &keys).await?;
     ensure!(service.stop().await, "the service did not end well:\n{}", service.log());
     if !wrong.is_empty() {
         bail!("not as it should be: {}", wrong.join("; "));
     }
-    let artefacts = folder.join("artefacts");
-    say(&format!("\nall {} came out as they should; the artefacts lie in {}", show.scenes.len(), artefacts.display()))
+    let (count, artefacts) = (show.scenes.len(), artefacts.display());
+    say(&format!(
+        "\nall {count} came out as they should; the artefacts, their signatures and jwks.json lie in {artefacts}"
+    ))
 }
 
 /// What is paid on.
@@ -94,8 +103,9 @@ impl Chains {
     }
 }
 
-/// Writes the artefacts, and checks that each watch came out as expected and that its hash chain holds.
-async fn check(client: &mut Client, scenes: &[Scene], folder: &Path) -> anyhow::Result<Vec<String>> {
+/// Writes the artefacts and their signatures, and checks that each watch came out as expected, that its hash chain holds, and
+/// that a published key signed each.
+async fn check(client: &mut Client, scenes: &[Scene], folder: &Path, keys: &Keys) -> anyhow::Result<Vec<String>> {
     let mut wrong = Vec::new();
     let mut settled_by = BTreeMap::new();
     for scene in scenes {
@@ -104,11 +114,17 @@ async fn check(client: &mut Client, scenes: &[Scene], folder: &Path) -> anyhow::
         std::fs::create_dir_all(&place)?;
         let mut previous: Option<String> = None;
         for receipt in &receipts {
-            std::fs::write(place.join(artefact_name(&receipt.kind, receipt.index)), &receipt.bytes)?;
+            let name = artefact_name(&receipt.kind, receipt.index);
+            std::fs::write(place.join(&name), &receipt.bytes)?;
+            std::fs::write(place.join(signature_name(&name)), &receipt.signature)?;
             let hash = hex::encode(Sha256::digest(&receipt.bytes));
             let linked = receipt.artefact["previous"].as_str().map(str::to_owned) == previous;
             if hash != receipt.receipt_hash || !linked {
                 wrong.push(format!("{}: its hash chain is broken", scene.title));
+            }
+            let signed = Detached::parse(&receipt.signature).and_then(|signed| signed.verify(&receipt.bytes, keys));
+            if let Err(error) = signed {
+                wrong.push(format!("{}: its signature: {error}", scene.title));
             }
             previous = Some(hash);
         }

@@ -272,6 +272,10 @@ pub struct Event {
     /// SHA-256 of `artefact`, in hex.
     #[prost(string, tag = "8")]
     pub receipt_hash: ::prost::alloc::string::String,
+    /// Detached JWS over `artefact` (RFC 7515, appendix F; Ed25519): `header..signature`, to be kept beside it. The keys are at
+    /// `/.well-known/jwks.json`.
+    #[prost(string, tag = "9")]
+    pub signature: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateWatchRequest {
@@ -328,6 +332,9 @@ pub struct GetWatchResponse {
     /// settled.json, once there is an outcome.
     #[prost(bytes = "vec", tag = "2")]
     pub settlement: ::prost::alloc::vec::Vec<u8>,
+    /// Its signature, as `Event.signature`.
+    #[prost(string, tag = "3")]
+    pub settlement_signature: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListWatchesRequest {
@@ -430,6 +437,9 @@ pub struct WaitResponse {
     /// settled.json, once there is an outcome.
     #[prost(bytes = "vec", tag = "3")]
     pub settlement: ::prost::alloc::vec::Vec<u8>,
+    /// Its signature, as `Event.signature`.
+    #[prost(string, tag = "4")]
+    pub settlement_signature: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CheckAddressRequest {

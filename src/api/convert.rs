@@ -387,6 +387,7 @@ pub(super) fn event(event: Event) -> v1::Event {
         observed_at_ms: event.observed_at.0,
         artefact: event.artefact,
         receipt_hash: hex::encode(event.receipt_hash),
+        signature: event.signature,
     }
 }
 

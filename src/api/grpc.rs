@@ -102,12 +102,13 @@ impl Api {
         found.ok_or_else(|| errors::not_found(id.as_str()))
     }
 
-    /// A watch and, once there is an outcome, its settled.json.
-    fn read_settled(&self, id: &str) -> Result<(Watch, Vec<u8>), Status> {
+    /// A watch and, once there is an outcome, its settled.json and the signature over that.
+    fn read_settled(&self, id: &str) -> Result<(Watch, Vec<u8>, String), Status> {
         let id = watch_id("watch_id", id)?;
         let found = self.store.watch_with_settlement(&id).map_err(|error| errors::unreadable(&error))?;
         let (watch, settled) = found.ok_or_else(|| errors::not_found(id.as_str()))?;
-        Ok((watch, settled.map(|event| event.artefact).unwrap_or_default()))
+        let (settlement, signature) = settled.map(|event| (event.artefact, event.signature)).unwrap_or_default();
+        Ok((watch, settlement, signature))
     }
 
     async fn create(&self, request: v1::CreateWatchRequest) -> Result<Created, Refusal> {
@@ -205,8 +206,8 @@ impl WatchService for Api {
     }
 
     async fn get_watch(&self, request: Request<v1::GetWatchRequest>) -> Result<Response<v1::GetWatchResponse>, Status> {
-        let (watch, settlement) = self.read_settled(&request.into_inner().watch_id)?;
-        Ok(Response::new(v1::GetWatchResponse { watch: Some(self.message(&watch)), settlement }))
+        let (watch, settlement, settlement_signature) = self.read_settled(&request.into_inner().watch_id)?;
+        Ok(Response::new(v1::GetWatchResponse { watch: Some(self.message(&watch)), settlement, settlement_signature }))
     }
 
     async fn list_watches(
@@ -290,8 +291,12 @@ impl WatchService for Api {
                 () = self.shutdown.cancelled() => break (watch, false),
             }
         };
-        let (watch, settlement) = if watch.outcome.is_some() { self.read_settled(&id)? } else { (watch, Vec::new()) };
-        Ok(Response::new(v1::WaitResponse { watch: Some(self.message(&watch)), reached, settlement }))
+        let (watch, settlement, settlement_signature) = match watch.outcome {
+            Some(_) => self.read_settled(&id)?,
+            None => (watch, Vec::new(), String::new()),
+        };
+        let watch = Some(self.message(&watch));
+        Ok(Response::new(v1::WaitResponse { watch, reached, settlement, settlement_signature }))
     }
 
     async fn check_address(

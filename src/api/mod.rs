@@ -1,4 +1,4 @@
-//! The service's interfaces: gRPC `h402.watch.v1` for clients, plain HTTP for probes and metrics.
+//! The service's interfaces: gRPC `h402.watch.v1` for clients, plain HTTP for probes, metrics and public keys.
 
 mod auth;
 mod connections;

@@ -179,6 +179,9 @@ pub struct Event {
     pub artefact: Vec<u8>,
     /// The SHA-256 of `artefact`.
     pub receipt_hash: [u8; 32],
+    /// The signature over `artefact`: a detached JWS. Empty as the engine returns it, which holds no key; the driver fills it
+    /// in before the commit.
+    pub signature: String,
 }
 
 /// What an event reports.

@@ -371,6 +371,7 @@ impl Engine {
             observed_at: now,
             artefact,
             receipt_hash,
+            signature: String::new(),
         });
         self.next_sequence += 1;
         self.dirty.insert(ordinal);

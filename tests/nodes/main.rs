@@ -52,6 +52,7 @@ mod outcomes;
 mod recovery;
 mod reorgs;
 mod service;
+mod signatures;
 mod transfers;
 
 use support::anvil::Anvil;

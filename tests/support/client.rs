@@ -27,6 +27,7 @@ pub struct Seen {
     pub bytes: Vec<u8>,
     pub artefact: Value,
     pub receipt_hash: String,
+    pub signature: String,
 }
 
 impl From<v1::Event> for Seen {
@@ -39,6 +40,7 @@ impl From<v1::Event> for Seen {
             artefact: serde_json::from_slice(&event.artefact).expect("JSON"),
             bytes: event.artefact,
             receipt_hash: event.receipt_hash,
+            signature: event.signature,
         }
     }
 }

@@ -228,8 +228,17 @@ impl Service {
     }
 
     pub async fn metrics(&self) -> String {
-        let url = format!("http://{}/metrics", self.listens("http").expect("announced"));
-        reqwest::get(url).await.expect("answers").text().await.expect("text")
+        self.http("/metrics").await.text().await.expect("text")
+    }
+
+    /// The public keys, as a JWK set.
+    pub async fn key_set(&self) -> String {
+        self.http("/.well-known/jwks.json").await.text().await.expect("text")
+    }
+
+    pub async fn http(&self, path: &str) -> reqwest::Response {
+        let url = format!("http://{}{path}", self.listens("http").expect("announced"));
+        reqwest::get(url).await.expect("answers")
     }
 
     pub fn log(&self) -> String {
