@@ -1,0 +1,102 @@
+//! The artefacts of a watch as a hash chain.
+
+use std::collections::BTreeMap;
+
+use h402_watch_engine::receipt;
+use h402_watch_engine::watch::State;
+use serde::Serialize;
+
+use crate::artefact::Artefact;
+use crate::wrong::{Code, Wrong, ensure};
+
+/// What a set of artefacts says of one watch, as a chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct History {
+    /// The watch.
+    pub watch: String,
+    /// The first artefact of it that is there.
+    pub from: u64,
+    /// The last.
+    pub to: u64,
+    /// The digest of the last: it stands for all those before it.
+    pub receipt_hash: String,
+    /// Those between that are not there: first and last of each gap. What comes behind a gap is not linked to what comes
+    /// before it.
+    pub missing: Vec<(u64, u64)>,
+    /// The settlement, if it is there.
+    pub settled: Option<u64>,
+}
+
+/// Checks the chains of the watches whose artefacts these are, in the order of the watches' names. The same artefact may be
+/// there more than once.
+pub fn check<'a>(artefacts: impl IntoIterator<Item = &'a Artefact>) -> Vec<Result<History, Wrong>> {
+    let mut watches: BTreeMap<&str, Vec<&Artefact>> = BTreeMap::new();
+    for artefact in artefacts {
+        watches.entry(artefact.watch.as_str()).or_default().push(artefact);
+    }
+    watches.into_values().map(|mut artefacts| one(&mut artefacts)).collect()
+}
+
+fn one(artefacts: &mut Vec<&Artefact>) -> Result<History, Wrong> {
+    artefacts.sort_by(|a, b| (a.index, &a.receipt_hash).cmp(&(b.index, &b.receipt_hash)));
+    artefacts.dedup_by(|a, b| (a.index, &a.receipt_hash) == (b.index, &b.receipt_hash));
+    let (Some(first), Some(last)) = (artefacts.first(), artefacts.last()) else {
+        return Err(Wrong::new(Code::HashChain, "a chain of nothing"));
+    };
+    let asked =
+        |one: &Artefact| receipt::request(&one.network, (&one.subject, &one.terms), &one.binding).to_canonical();
+    let terms = asked(first);
+    let mut missing = Vec::new();
+    for pair in artefacts.windows(2) {
+        let [before, after] = pair else { continue };
+        missing.extend(link(before, after)?);
+        ensure(asked(after) == terms, Code::ChainTerms, || {
+            format!("artefact {} of watch {} tells other terms than artefact {}", after.index, after.watch, first.index)
+        })?;
+    }
+    Ok(History {
+        watch: first.watch.to_string(),
+        from: first.index,
+        to: last.index,
+        receipt_hash: last.receipt_hash.clone(),
+        missing,
+        settled: settled(artefacts)?,
+    })
+}
+
+/// Whether one artefact follows another; the gap between them, if there is one.
+fn link(before: &Artefact, after: &Artefact) -> Result<Option<(u64, u64)>, Wrong> {
+    let (watch, index) = (&after.watch, after.index);
+    ensure(before.index < index, Code::Fork, || {
+        format!("two different artefacts {index} of watch {watch}: {} and {}", before.receipt_hash, after.receipt_hash)
+    })?;
+    if before.index + 1 < index {
+        return Ok(Some((before.index + 1, index - 1)));
+    }
+    ensure(after.previous.as_ref() == Some(&before.receipt_hash), Code::HashChain, || {
+        format!("artefact {index} of watch {watch} does not name the artefact before it, {}", before.receipt_hash)
+    })?;
+    Ok(None)
+}
+
+/// The place of the one settlement: nothing before it is of a settled watch, all behind it is.
+fn settled(artefacts: &[&Artefact]) -> Result<Option<u64>, Wrong> {
+    let mut settled: Option<u64> = None;
+    let mut is_settled = false;
+    for artefact in artefacts {
+        let (watch, index) = (&artefact.watch, artefact.index);
+        let state = artefact.state == State::Settled;
+        if artefact.settlement().is_some() {
+            ensure(!is_settled, Code::ChainSettlement, || format!("artefact {index} settles watch {watch} once more"))?;
+            settled = Some(index);
+        } else {
+            ensure(!is_settled || state, Code::ChainSettlement, || {
+                format!("artefact {index} of watch {watch} takes back that it is settled")
+            })?;
+            // The settlement may be in a gap; not so right behind an artefact of the open watch.
+        }
+        is_settled |= state;
+    }
+    Ok(settled)
+}

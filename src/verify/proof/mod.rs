@@ -1,0 +1,240 @@
+//! Inclusion proofs: what they show of the transactions that an artefact names.
+
+use std::collections::BTreeSet;
+
+use h402_watch_engine::id::BlockRef;
+use h402_watch_engine::input::{AuthorizationUse, Transfer, Via};
+
+use crate::artefact::{Artefact, Moved, Named};
+use crate::json::Object;
+use crate::wrong::{Code, Wrong, ensure};
+
+pub(crate) mod bitcoin;
+pub(crate) mod coinbase;
+pub(crate) mod ethereum;
+pub(crate) mod merkle;
+pub(crate) mod receipts;
+pub(crate) mod trie;
+
+/// A proof, or why there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// The transaction.
+    pub tx: String,
+    /// What shows it.
+    pub kind: Kind,
+}
+
+/// The kinds of proofs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A branch of a block's tree.
+    Bitcoin(Box<bitcoin::Branch>),
+    /// Paths in a block's tries.
+    Ethereum(Box<ethereum::Paths>),
+    /// The chain has no such proof.
+    None {
+        /// Why.
+        statement: String,
+        /// On Solana: the slot.
+        slot: Option<u64>,
+        /// On Solana: the block's hash.
+        blockhash: Option<String>,
+        /// On Solana: the level at which the block was read.
+        commitment: Option<String>,
+    },
+    /// There was no room for it; it stands in a receipt before.
+    Omitted,
+}
+
+impl Proof {
+    pub(crate) fn read(mut object: Object<'_>) -> Result<Self, Wrong> {
+        let tx = object.text("tx")?.to_owned();
+        let kind = match object.text("kind")? {
+            "bitcoin" => Kind::Bitcoin(Box::new(bitcoin::Branch::read(&mut object)?)),
+            "ethereum" => Kind::Ethereum(Box::new(ethereum::Paths::read(&mut object)?)),
+            "none" => Kind::None {
+                statement: object.text("statement")?.to_owned(),
+                slot: object.maybe_int("slot")?,
+                blockhash: object.maybe_text("blockhash")?.map(str::to_owned),
+                commitment: object.maybe_text("commitment")?.map(str::to_owned),
+            },
+            "omitted" => Kind::Omitted,
+            other => {
+                return Err(Wrong::new(Code::ProofKind, format!("a proof of the kind {other:?} is not known here")));
+            }
+        };
+        object.end()?;
+        Ok(Self { tx, kind })
+    }
+}
+
+/// What a proof shows of a transaction.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    pub tx: String,
+    pub block: BlockRef,
+    /// The time that the block states.
+    pub time_ms: u64,
+    /// Whether the block says itself how high it is.
+    pub states_height: bool,
+    /// Whether the transaction did what it says; `None` where the chain does not say.
+    pub succeeded: Option<bool>,
+    /// Whether its type is known here, so that what it carries and who signed it can be told.
+    pub is_read: bool,
+    /// Who signed it, where that can be told.
+    pub sender: Option<String>,
+    /// All that it moved, but for what calls inside it did.
+    pub transfers: Vec<Transfer>,
+    pub authorizations: Vec<AuthorizationUse>,
+    /// How many headers stand on the block's.
+    pub headers: usize,
+    /// The work of all those headers: the length in bits of the number of hashes that it takes.
+    pub work_bits: Option<u32>,
+}
+
+/// What is not shown of a transaction.
+#[derive(Clone, Debug)]
+pub(crate) struct Unshown {
+    pub tx: String,
+    /// The transfer, if it is not the whole transaction.
+    pub index: Option<u32>,
+    pub why: String,
+}
+
+/// What an artefact's proofs come to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Checked {
+    pub shown: Vec<Shown>,
+    pub unshown: Vec<Unshown>,
+}
+
+impl Checked {
+    pub fn find(&self, tx: &str) -> Option<&Shown> {
+        self.shown.iter().find(|shown| shown.tx == tx)
+    }
+}
+
+/// Where proofs stand that a settlement omits: a transaction's, in that block.
+pub(crate) type Elsewhere<'a> = &'a dyn Fn(&str, &BlockRef) -> Option<&'a Proof>;
+
+/// Checks the proofs of an artefact.
+pub(crate) fn check(artefact: &Artefact, elsewhere: Elsewhere<'_>) -> Result<Checked, Wrong> {
+    let named = artefact.named();
+    let mut checked = Checked::default();
+    let Some(proofs) = &artefact.proofs else {
+        let why = || "the artefact holds no proofs".to_owned();
+        checked.unshown.extend(named.iter().map(|one| Unshown { tx: one.tx.to_owned(), index: None, why: why() }));
+        return Ok(checked);
+    };
+    let alike = named.len() == proofs.len() && named.iter().zip(proofs).all(|(one, proof)| one.tx == proof.tx);
+    ensure(alike, Code::ProofTransaction, || {
+        "the proofs are not of the transactions that are in blocks, each once and in their order".into()
+    })?;
+    for (one, proof) in named.iter().zip(proofs) {
+        let is_settlement = artefact.settlement().is_some();
+        let shown = match &proof.kind {
+            Kind::None { statement, slot, blockhash, commitment } => {
+                let says_more = slot.is_some() || blockhash.is_some() || commitment.is_some();
+                ensure(!says_more || artefact.network.starts_with("solana:"), Code::ProofKind, || {
+                    "a slot, a blockhash or a commitment, on another network than Solana".into()
+                })?;
+                let same = blockhash.as_deref().is_none_or(|hash| hash == one.block.hash.as_str());
+                ensure(same, Code::ProofHeader, || format!("another block's hash is stated for {}", one.tx))?;
+                Err(statement.clone())
+            }
+            Kind::Omitted => {
+                ensure(is_settlement, Code::ProofKind, || "receipts omit no proofs".into())?;
+                match elsewhere(one.tx, one.block) {
+                    Some(found) => one_proof(artefact, one, found)?.ok_or("the proof before shows nothing".to_owned()),
+                    None => Err("its proof is omitted here; it stands in a receipt before".into()),
+                }
+            }
+            _ => one_proof(artefact, one, proof)?.ok_or_else(String::new),
+        };
+        match shown {
+            Ok(shown) => {
+                ensure(is_settlement || shown.headers == 0, Code::ProofKind, || {
+                    "receipts have no headers on top".into()
+                })?;
+                checked.unshown.extend(transfers(one, &shown)?);
+                checked.shown.push(shown);
+            }
+            Err(why) => checked.unshown.push(Unshown { tx: one.tx.to_owned(), index: None, why }),
+        }
+    }
+    Ok(checked)
+}
+
+/// Checks one proof of a kind that shows something.
+fn one_proof(artefact: &Artefact, one: &Named<'_>, proof: &Proof) -> Result<Option<Shown>, Wrong> {
+    let (space, reference) = artefact.network.split_once(':').unwrap_or_default();
+    let kind = |expected: &str| {
+        ensure(space == expected, Code::ProofKind, || {
+            format!("a proof of a kind that the network {} does not have", artefact.network)
+        })
+    };
+    match &proof.kind {
+        Kind::Bitcoin(branch) => {
+            kind("bip122")?;
+            branch.check(reference, one).map(Some)
+        }
+        Kind::Ethereum(paths) => {
+            kind("eip155")?;
+            paths.check(reference, one).map(Some)
+        }
+        Kind::None { .. } | Kind::Omitted => Ok(None),
+    }
+}
+
+/// Whether a transaction ended and moved as is said; what of that the proof can't show.
+fn transfers(one: &Named<'_>, shown: &Shown) -> Result<Vec<Unshown>, Wrong> {
+    if let (Some(said), Some(is)) = (one.succeeded, shown.succeeded) {
+        let how = |succeeded| if succeeded { "succeeded" } else { "reverted" };
+        ensure(said == is, Code::Execution, || format!("{} {}, it did not {}", one.tx, how(is), how(said)))?;
+    }
+    if let (Some(said), Some(is)) = (one.sender, shown.sender.as_deref()) {
+        ensure(said == is, Code::Sender, || format!("{is} sent {}, not {said}", one.tx))?;
+    }
+    let mut unshown = Vec::new();
+    let mut indices = BTreeSet::new();
+    for moved in &one.transfers {
+        let transfer = &moved.transfer;
+        let unseen = match transfer.via {
+            Via::Trace => Some("was made by a call inside the transaction, which blocks don't commit to"),
+            Via::Balance => Some("was seen as a difference of balances, which blocks don't commit to"),
+            Via::Value if !shown.is_read => Some("is of a transaction of a type that is not known here"),
+            Via::Value | Via::Log => None,
+        };
+        indices.insert(transfer.index);
+        match unseen {
+            Some(why) => {
+                let why = why.to_owned();
+                unshown.push(Unshown { tx: one.tx.to_owned(), index: Some(transfer.index), why });
+            }
+            None => made(one.tx, moved, shown)?,
+        }
+    }
+    Ok(unshown)
+}
+
+/// Whether a transaction made a transfer.
+fn made(tx: &str, moved: &Moved, shown: &Shown) -> Result<(), Wrong> {
+    let said = &moved.transfer;
+    let index = said.index;
+    let same = |one: &&Transfer| one.index == index && one.via == said.via;
+    let Some(is) = shown.transfers.iter().find(same) else {
+        let via = said.via.as_str();
+        return Err(Wrong::new(Code::Transfer, format!("{tx} made no transfer {index} by {via}")));
+    };
+    let differs = [
+        ("asset", is.asset != said.asset),
+        ("sender", is.from != said.from),
+        ("recipient", is.to != said.to),
+        ("amount", is.amount != said.amount),
+    ];
+    match differs.iter().find(|(_, differs)| *differs) {
+        None => Ok(()),
+        Some((what, _)) => Err(Wrong::new(Code::Transfer, format!("transfer {index} of {tx} has another {what}"))),
+    }
+}

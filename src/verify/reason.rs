@@ -1,0 +1,59 @@
+//! Whether a proven transaction contradicts the reason of a failure.
+//!
+//! A reason names what the transfer lacks that comes closest to the terms, so that one which comes closer contradicts it.
+//! Calls inside transactions, other watches' claims and what the service knew of the watch's own past don't show, and
+//! contradict nothing.
+
+use h402_watch_engine::amount::Amount;
+use h402_watch_engine::id::AssetId;
+use h402_watch_engine::input::Transfer;
+use h402_watch_engine::request::Subject;
+use h402_watch_engine::watch::Reason;
+
+use crate::artefact::{Artefact, Settlement};
+use crate::proof::{Checked, Shown};
+use crate::wrong::{Code, Wrong, ensure};
+
+/// Checks the reason of a failure that a transaction decided.
+pub(crate) fn check(
+    artefact: &Artefact,
+    settlement: &Settlement,
+    reason: &Reason,
+    checked: &Checked,
+) -> Result<(), Wrong> {
+    let Some(shown) = settlement.transaction.as_ref().and_then(|tx| checked.find(&tx.tx)) else { return Ok(()) };
+    let terms = &artefact.terms;
+    let transfers = shown.transfers.iter();
+    let pays = |one: &&Transfer| one.to == terms.pay_to && one.asset == terms.asset && !one.amount.is_zero();
+    let payments: Vec<_> = transfers.filter(pays).collect();
+    let contradicts = |holds: bool, said: &str| ensure(!holds, Code::Reason, || format!("{}: {said}", reason.as_str()));
+    match reason {
+        Reason::WrongRecipient | Reason::WrongAsset | Reason::Underpaid => {
+            contradicts(!payments.is_empty(), "the proven transaction pays the payee, in the asset")
+        }
+        Reason::Overpaid => {
+            let sum = payments.iter().map(|one| one.amount).fold(Amount::ZERO, Amount::saturating_add);
+            let calls_may_pay = artefact.network.starts_with("eip155:") && terms.asset.as_str() == AssetId::NATIVE;
+            contradicts(!calls_may_pay && sum <= terms.amount, "the proven transaction pays no more than was asked")
+        }
+        Reason::PayerMismatch => {
+            let fits = payments.iter().any(|one| is_of_payer(artefact, shown, one));
+            contradicts(fits, "the proven transaction pays, and is of the payer")
+        }
+        Reason::DeadlinePassed => contradicts(shown.time_ms <= terms.deadline.0, "the proven block is not that late"),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a payment is of the payer that the terms ask, and not of the payee. Bitcoin's inputs don't say who pays.
+fn is_of_payer(artefact: &Artefact, shown: &Shown, payment: &Transfer) -> bool {
+    let terms = &artefact.terms;
+    let Some(from) = payment.from.as_ref().filter(|from| **from != terms.pay_to) else { return false };
+    if let Subject::Authorization { authorizer, .. } = &artefact.subject
+        && from != authorizer
+    {
+        return false;
+    }
+    let Some(payer) = &terms.payer else { return true };
+    from == payer || shown.sender.as_deref() == Some(payer.as_str())
+}
