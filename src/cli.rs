@@ -1,6 +1,7 @@
 //! The command line.
 
 mod key;
+mod verify;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use h402_watch_proto::v1;
 use h402_watch_proto::v1::watch_service_client::WatchServiceClient;
+use h402_watch_verify::evidence::Evidence;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
@@ -21,6 +23,7 @@ use crate::config::Config;
 use crate::run::{self, run};
 use crate::telemetry;
 use key::KeyCommand;
+use verify::VerifyCommand;
 
 /// Validates payments that the payer broadcasts.
 #[derive(Parser)]
@@ -45,6 +48,8 @@ enum Command {
     /// The keys that artefacts are signed with.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Check artefacts offline: their form, signatures, chain of hashes, inclusion proofs, and that they meet their terms.
+    Verify(VerifyCommand),
 }
 
 #[derive(Args)]
@@ -159,6 +164,9 @@ struct TermsArgs {
     /// The hash of the quote that is paid.
     #[arg(long)]
     quote_hash: Option<String>,
+    /// Have inclusion proofs in the artefacts, whatever the network's configuration says.
+    #[arg(long)]
+    proofs: bool,
 }
 
 #[derive(Args)]
@@ -216,6 +224,7 @@ pub fn main(cli: Cli) -> anyhow::Result<u8> {
         Command::Receipts(command) => runtime.block_on(receipts(command)).map(|()| 0),
         Command::NextAddress(command) => runtime.block_on(next_address(command)).map(|()| 0),
         Command::Key(command) => key::key(command).map(|()| 0),
+        Command::Verify(command) => runtime.block_on(verify::verify(command)),
     }
 }
 
@@ -287,6 +296,7 @@ async fn watch(command: WatchCommand) -> anyhow::Result<u8> {
     let spec = v1::WatchSpec {
         network: args.network.clone(),
         subject: Some(subject),
+        proofs: args.proofs.then_some(true),
         binding: Some(v1::Binding { quote_hash: args.quote_hash.clone().unwrap_or_default(), ..Default::default() }),
         terms: Some(v1::Terms {
             pay_to: recipient.pay_to,
@@ -363,7 +373,7 @@ async fn receipts(command: ReceiptsCommand) -> anyhow::Result<()> {
             after_index = event.index;
             match &command.out {
                 Some(folder) => write_artefact(event, folder)?,
-                None => writeln!(std::io::stdout(), "{}", evidence(event))?,
+                None => write!(std::io::stdout(), "{}", evidence(event).to_line()?)?,
             }
         }
         if !page.more {
@@ -393,6 +403,10 @@ pub fn signature_name(artefact: &str) -> String {
     format!("{artefact}.jws")
 }
 
+fn evidence(event: &v1::Event) -> Evidence {
+    Evidence { artefact: event.artefact.clone(), signature: Some(event.signature.clone()) }
+}
+
 fn write_artefact(event: &v1::Event, folder: &Path) -> anyhow::Result<()> {
     let name = artefact_name(&event.kind, event.index);
     let path = folder.join(&name);
@@ -400,12 +414,6 @@ fn write_artefact(event: &v1::Event, folder: &Path) -> anyhow::Result<()> {
     std::fs::write(folder.join(signature_name(&name)), &event.signature)?;
     writeln!(std::io::stdout(), "{}", path.display())?;
     Ok(())
-}
-
-/// An artefact and its signature in one line. The artefact's bytes stand in it as they are: what is canonical stays so.
-fn evidence(event: &v1::Event) -> String {
-    let artefact = String::from_utf8_lossy(&event.artefact);
-    format!("{{\"artefact\":{artefact},\"signature\":\"{}\"}}", event.signature)
 }
 
 #[cfg(test)]
