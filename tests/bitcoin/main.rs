@@ -54,6 +54,7 @@ mod electrum;
 mod faults;
 mod look_ups;
 mod outcomes;
+mod proofs;
 mod reorgs;
 
 use serde_json::json;

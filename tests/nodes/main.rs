@@ -49,6 +49,7 @@ mod support;
 mod chaos;
 mod faults;
 mod outcomes;
+mod proofs;
 mod recovery;
 mod reorgs;
 mod service;

@@ -7,6 +7,7 @@ pub mod anvil;
 pub mod bitcoind;
 pub mod client;
 pub mod electrum;
+pub mod proofs;
 pub mod proxy;
 pub mod random;
 pub mod service;
