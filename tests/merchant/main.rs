@@ -6,6 +6,7 @@ mod support;
 mod merchant;
 mod payers;
 mod python;
+mod replicas;
 
 use futures_util::future::join_all;
 use merchant::{Invoice, Story, sell};

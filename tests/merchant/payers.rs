@@ -27,6 +27,11 @@ pub struct Town {
 
 impl Town {
     pub async fn build() -> Self {
+        Self::build_with("").await
+    }
+
+    /// With more sections of the configuration.
+    pub async fn build_with(more: &str) -> Self {
         let (anvil, bitcoind, solnode) = tokio::join!(
             // The token takes two blocks before the story.
             Anvil::start_at(unix_time() - 5, &["--no-mining"]),
@@ -38,7 +43,13 @@ impl Town {
         let bitcoin = Setup { alias: "bitcoin", block_time_ms, ..Setup::bitcoin(&bitcoind, Some(bitcoind.zmq())) };
         let endpoint = (solnode.http(), Some(solnode.ws()));
         let solana = Setup { alias: "solana", block_time_ms, ..Setup::solana(&solnode.network(), &[endpoint]) };
-        let setup = Setup { alias: "evm", block_time_ms, beside: vec![bitcoin, solana], ..Setup::of(&anvil) };
+        let setup = Setup {
+            alias: "evm",
+            block_time_ms,
+            beside: vec![bitcoin, solana],
+            more: more.into(),
+            ..Setup::of(&anvil)
+        };
         let service = Service::start(BINARY, setup).await;
         Self { anvil, bitcoind, solnode, erc20, spl, service }
     }
@@ -54,6 +65,11 @@ impl Town {
         ]
     }
 
+    /// Each chain has so many blocks more.
+    pub async fn blocks(&self, n: u64) {
+        tokio::join!(self.anvil.mine(n), self.bitcoind.mine(n), self.solnode.slot(n));
+    }
+
     /// The chains go on while something is done.
     pub async fn during<T>(&self, work: impl Future<Output = T>) -> T {
         let blocks = async {
@@ -61,7 +77,7 @@ impl Town {
             clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 clock.tick().await;
-                tokio::join!(self.anvil.mine(1), self.bitcoind.mine(1), self.solnode.slot(1));
+                self.blocks(1).await;
             }
         };
         tokio::select! {
@@ -104,6 +120,15 @@ impl Customer<'_> {
             Self::Erc20(..) => shop(2),
             Self::Bitcoin(node) => node.address().await,
             Self::Sol(_) | Self::Spl(..) => solana::shop().to_string(),
+        }
+    }
+
+    /// Another one, of another shop.
+    pub async fn other_shop(&self) -> String {
+        match self {
+            Self::Ether(_) => shop(3),
+            Self::Erc20(..) => shop(4),
+            _ => self.shop().await,
         }
     }
 
