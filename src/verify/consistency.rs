@@ -55,10 +55,10 @@ fn receipt(artefact: &Artefact, told: &Receipt) -> Result<(), Wrong> {
     let event = told.event;
     let in_block = told.transaction.as_ref().map(|tx| tx.block.is_some());
     let placed = match event {
-        E::Included | E::Depth | E::Late => in_block == Some(true),
+        E::Included | E::Depth | E::Late | E::Finalized => in_block == Some(true),
         E::Seen | E::Accepted | E::Orphaned | E::Evicted => in_block == Some(false),
-        E::Replaced => in_block.is_some(),
-        _ => true,
+        E::Replaced | E::Reversed => in_block.is_some(),
+        E::Settled => false,
     };
     let name = event.as_str();
     ensure(placed, Code::Inconsistent, || format!("{name}, and a transaction that is elsewhere, or none"))?;

@@ -82,21 +82,23 @@ fn link(before: &Artefact, after: &Artefact) -> Result<Option<(u64, u64)>, Wrong
 
 /// The place of the one settlement: nothing before it is of a settled watch, all behind it is.
 fn settled(artefacts: &[&Artefact]) -> Result<Option<u64>, Wrong> {
-    let mut settled: Option<u64> = None;
-    let mut is_settled = false;
+    let (mut settled, mut is_settled, mut last) = (None, false, 0);
     for artefact in artefacts {
         let (watch, index) = (&artefact.watch, artefact.index);
-        let state = artefact.state == State::Settled;
+        let wrong = |said: &str| Wrong::new(Code::ChainSettlement, format!("artefact {index} of watch {watch} {said}"));
+        let says_so = artefact.state == State::Settled;
         if artefact.settlement().is_some() {
-            ensure(!is_settled, Code::ChainSettlement, || format!("artefact {index} settles watch {watch} once more"))?;
+            if is_settled {
+                return Err(wrong("settles it once more"));
+            }
             settled = Some(index);
-        } else {
-            ensure(!is_settled || state, Code::ChainSettlement, || {
-                format!("artefact {index} of watch {watch} takes back that it is settled")
-            })?;
-            // The settlement may be in a gap; not so right behind an artefact of the open watch.
+        } else if is_settled && !says_so {
+            return Err(wrong("takes back that it is settled"));
+        } else if says_so && !is_settled && last + 1 == index {
+            // The settlement is not in a gap either.
+            return Err(wrong("says that it is settled, and nothing settled it"));
         }
-        is_settled |= state;
+        (is_settled, last) = (is_settled || says_so, index);
     }
     Ok(settled)
 }

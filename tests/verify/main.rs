@@ -1,0 +1,10 @@
+//! Verification of artefacts, offline: proofs are built here, and then spoilt in every way.
+
+mod bitcoin;
+mod bits;
+mod ethereum;
+mod form;
+mod history;
+mod outcomes;
+mod signatures;
+mod support;
