@@ -21,9 +21,12 @@ use bitcoin::Bitcoin;
 use evm::Evm;
 use h402_watch::cli::{artefact_name, signature_name};
 use h402_watch_proto::v1;
+use h402_watch_verify::evidence::Evidence;
+use h402_watch_verify::jwks::Keys;
 use show::{Scene, Show};
 use solana::{SLOTS, Solana};
 use support::client::{Client, Seen};
+use support::proofs;
 use support::service::{Service, Setup};
 
 const DEPTH: u32 = 3;
@@ -51,13 +54,16 @@ async fn main() -> anyhow::Result<()> {
     chains.play(&mut client, &mut show).await?;
     let artefacts = folder.join("artefacts");
     std::fs::create_dir_all(&artefacts)?;
-    std::fs::write(artefacts.join("jwks.json"), service.key_set().await)?;
-    let wrong = check(&mut client, &show.scenes, &artefacts).await?;
+    let key_set = service.key_set().await;
+    std::fs::write(artefacts.join("jwks.json"), &key_set)?;
+    let (wrong, evidence) = check(&mut client, &show.scenes, &artefacts).await?;
+    let keys = Keys::parse(key_set.as_bytes())?;
     ensure!(service.stop().await, "the service did not end well:\n{}", service.log());
     if !wrong.is_empty() {
         bail!("not as it should be: {}", wrong.join("; "));
     }
     verify(&binary, &artefacts)?;
+    spoil(&evidence, &keys)?;
     let (count, artefacts) = (show.scenes.len(), artefacts.display());
     say(&format!(
         "\nall {count} came out as they should; the artefacts, their signatures and jwks.json lie in {artefacts}"
@@ -77,6 +83,13 @@ fn verify(binary: &Path, artefacts: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a forger does.
+fn spoil(evidence: &[Evidence], keys: &Keys) -> anyhow::Result<()> {
+    let (changes, codes) = proofs::tamper(evidence, keys);
+    let codes: Vec<_> = codes.into_iter().map(|(code, count)| format!("{count} × {code}")).collect();
+    say(&format!("changed each byte of them, {changes} changes, one at a time: all refused ({})", codes.join(", ")))
+}
+
 /// What is paid on.
 struct Chains {
     evm: Evm,
@@ -88,12 +101,13 @@ impl Chains {
     /// One service for all of them.
     fn setup(&self) -> Setup {
         let (bitcoind, solnode) = (&self.bitcoin.node, &self.solana.node);
-        let proofs = || "proofs = true".to_owned();
+        let proving = || "proofs = true".to_owned();
         let bitcoin =
-            Setup { alias: bitcoin::NAME, network: proofs(), ..Setup::bitcoin(bitcoind, Some(bitcoind.zmq())) };
+            Setup { alias: bitcoin::NAME, network: proving(), ..Setup::bitcoin(bitcoind, Some(bitcoind.zmq())) };
         let endpoint = (solnode.http(), Some(solnode.ws()));
-        let solana = Setup { alias: solana::NAME, network: proofs(), ..Setup::solana(&solnode.network(), &[endpoint]) };
-        Setup { beside: vec![bitcoin, solana], network: proofs(), ..Setup::of(&self.evm.anvil) }
+        let solana =
+            Setup { alias: solana::NAME, network: proving(), ..Setup::solana(&solnode.network(), &[endpoint]) };
+        Setup { beside: vec![bitcoin, solana], network: proving(), ..Setup::of(&self.evm.anvil) }
     }
 
     /// The story, second by second.
@@ -116,8 +130,8 @@ impl Chains {
 }
 
 /// Writes the artefacts and their signatures, and checks that each watch came out as expected.
-async fn check(client: &mut Client, scenes: &[Scene], folder: &Path) -> anyhow::Result<Vec<String>> {
-    let mut wrong = Vec::new();
+async fn check(client: &mut Client, scenes: &[Scene], folder: &Path) -> anyhow::Result<(Vec<String>, Vec<Evidence>)> {
+    let (mut wrong, mut evidence) = (Vec::new(), Vec::new());
     let mut settled_by = BTreeMap::new();
     for scene in scenes {
         let receipts = client.receipts(&scene.id).await;
@@ -128,6 +142,7 @@ async fn check(client: &mut Client, scenes: &[Scene], folder: &Path) -> anyhow::
             std::fs::write(place.join(&name), &receipt.bytes)?;
             std::fs::write(place.join(signature_name(&name)), &receipt.signature)?;
         }
+        evidence.extend(proofs::evidence(&receipts));
         let story: Vec<_> = receipts.iter().map(Seen::short).collect();
         let as_expected = scene.expected.iter().all(|step| story.contains(&(*step).to_owned()));
         if !as_expected {
@@ -140,7 +155,7 @@ async fn check(client: &mut Client, scenes: &[Scene], folder: &Path) -> anyhow::
     for (outcome, count) in settled_by {
         say(&format!("{count} × {outcome}"))?;
     }
-    Ok(wrong)
+    Ok((wrong, evidence))
 }
 
 fn say(line: &str) -> anyhow::Result<()> {
