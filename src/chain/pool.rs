@@ -139,16 +139,14 @@ impl Endpoints {
         if absent { Answer::Absent } else { Answer::Failed(failure) }
     }
 
-    /// The same question to each endpoint that may be asked: the answer that at least `quorum` of them gave, how many did,
-    /// and how many were asked.
+    /// The same question to each endpoint that may be asked: the answer that at least `quorum` of them gave.
     pub async fn agreed<T: PartialEq>(
         &self,
         quorum: usize,
         calls: &[Call],
         read: impl Fn(&Endpoint, Answers) -> Result<Option<T>, CallError>,
-    ) -> Result<(T, usize, usize), String> {
+    ) -> Result<T, String> {
         let mut given: Vec<(T, usize)> = Vec::new();
-        let mut asked = 0;
         for index in 0..self.all.len() {
             let endpoint = &self.all[index];
             if !calls.iter().all(|(method, _)| endpoint.offers(method)) || !self.is_usable(index).await {
@@ -157,15 +155,13 @@ impl Endpoints {
             let Ok(Some(value)) = endpoint.batches(calls).await.and_then(|answers| read(endpoint, answers)) else {
                 continue;
             };
-            asked += 1;
             match given.iter_mut().find(|(other, _)| *other == value) {
                 Some((_, count)) => *count += 1,
                 None => given.push((value, 1)),
             }
         }
         let best = given.into_iter().max_by_key(|(_, count)| *count).filter(|(_, count)| *count >= quorum);
-        let (value, count) = best.ok_or_else(|| format!("no {quorum} endpoints agree"))?;
-        Ok((value, count, asked))
+        best.map(|(value, _)| value).ok_or_else(|| format!("no {quorum} endpoints agree"))
     }
 
     /// What nothing proves: the word of `quorum` endpoints, or of the first that has it where no quorum is asked for.
@@ -179,9 +175,10 @@ impl Endpoints {
         if quorum < 2 {
             return Ok((self.first(0, calls, read).await.found(what)?, Verification::Endpoint));
         }
-        let (value, agreed, asked) = self.agreed(quorum, calls, read).await?;
+        let value = self.agreed(quorum, calls, read).await?;
+        // What was asked for, not who happened to be up: that would be another word in another replica's artefacts.
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Ok((value, Verification::Quorum { agreed: count(agreed), asked: count(asked) }))
+        Ok((value, Verification::Quorum { agreed: count(quorum), asked: count(self.len()) }))
     }
 }
 

@@ -14,11 +14,11 @@ use crate::request::{Expiry, Tag};
 pub enum Verification {
     /// Recomputed against the roots in the block's header.
     Trie,
-    /// The same from `agreed` of `asked` endpoints.
+    /// The same from at least `agreed` of `asked` endpoints.
     Quorum {
-        /// Endpoints that gave the same answer.
+        /// Endpoints that have to give the same answer.
         agreed: u32,
-        /// Endpoints asked.
+        /// Endpoints that there are.
         asked: u32,
     },
     /// One endpoint's word.

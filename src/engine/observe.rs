@@ -7,6 +7,7 @@ use crate::id::{Header, NetworkId, Timestamp, TxId, WatchId};
 use crate::input::{Block, Execution, Observation, Place, TxFact};
 use crate::judge::{satisfies, wants};
 use crate::network::{Ordinal, spends_of};
+use crate::proof;
 use crate::receipt::Detail;
 use crate::request::{Subject, Tag};
 use crate::watch::{Candidate, Outcome, Watch};
@@ -302,6 +303,7 @@ impl Engine {
         if !concerned.iter().any(|ordinal| self.watches.get(ordinal).is_some_and(|watch| watch.proofs)) {
             fact.proof = None;
         }
+        fact.proof = fact.proof.take().map(|proof| Box::new(proof.bounded()));
         if fact.memos.is_empty() && fact.references.is_empty() {
             return;
         }
@@ -511,6 +513,10 @@ impl Engine {
             candidate: watch.candidates.get(i),
             ..Detail::default()
         });
+        if let Some(watch) = self.watches.get_mut(&ordinal).filter(|watch| kind == EventKind::Included && watch.proofs)
+        {
+            proof::hold_less(watch, i);
+        }
     }
 
     /// No mempool has a transaction any more; if it had left the chain, that is where it went.

@@ -60,7 +60,7 @@ pub fn receipt(watch: &Watch, kind: EventKind, detail: &Detail<'_>) -> Json {
     let Json::Object(members) = &mut json else { return json };
     let transaction = detail.candidate.map(|candidate| transaction(watch, candidate, detail));
     let tells_block = matches!(kind, EventKind::Included | EventKind::Late);
-    let proofs = detail.candidate.filter(|_| tells_block).and_then(|candidate| proof::of(watch, candidate, &[]));
+    let proofs = detail.candidate.filter(|_| tells_block).and_then(|candidate| proof::of(watch, candidate));
     let proofs = proofs.map(|proof| Json::List(vec![proof]));
     let extra = Json::object([
         ("event", Json::text(kind.as_str())),

@@ -713,7 +713,7 @@ impl Simulation {
         }
         assert_eq!(proofs.len(), about.len(), "one for each transaction: {json}");
         for (proof, about) in proofs.iter().zip(about) {
-            assert_eq!(proof["tx"], about["tx"]);
+            assert_eq!((&proof["tx"], proof["kind"].as_str()), (&about["tx"], Some("test")), "{json}");
             let height = about["block"]["height"].as_u64().expect("a height");
             let above = match (event.kind, watch.request.terms.depth) {
                 (EventKind::Settled, Depth::Blocks(depth)) => u64::from(depth.max(1)) - 1,

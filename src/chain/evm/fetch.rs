@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::block::{Executed, InternalTransfer, check_receipts, from_flat, from_frames, read_deep};
 use super::pool::{Fetched, Pool};
-use super::proof::{self, Kept};
+use super::proof::{self, Kept, Leaves};
 use super::text::Link;
 use super::verify::{self, Signed};
 use super::wire::RpcTx;
@@ -193,7 +193,7 @@ impl Blocks {
             match pool.first(0, calls, read).await {
                 Answer::Found(_, (txs, encodings)) => {
                     self.receipt_roots = Roots::Match;
-                    self.leaves.of(block.block.hash).receipts = Some(encodings);
+                    self.leaves.add(block.block.hash, Leaves { receipts: Some(encodings), transactions: None });
                     return Ok(Receipts { txs, verification: Verification::Trie });
                 }
                 Answer::Failed(error) if error.contains(UNMATCHED) => self.warn_once(),
@@ -239,7 +239,7 @@ impl Blocks {
         let answer = pool.first(0, &calls, read).await;
         self.prefetch_failures = if let Answer::Failed(_) = answer { self.prefetch_failures + 1 } else { 0 };
         if let Answer::Found(_, (txs, encodings, traced)) = answer {
-            self.leaves.of(block.block.hash).receipts = Some(encodings);
+            self.leaves.add(block.block.hash, Leaves { receipts: Some(encodings), transactions: None });
             let parts = self.parts(block);
             parts.receipts = Some(Arc::new(Receipts { txs, verification: Verification::Trie }));
             parts.internal = traced.map(Arc::new);
@@ -264,21 +264,25 @@ impl Blocks {
         Ok(bodies)
     }
 
+    /// Whether somebody wants proofs: what they are made of is kept then.
+    pub fn prove(&mut self, wanted: bool) {
+        self.leaves.want(wanted);
+    }
+
     /// The inclusion proofs of some of a block's transactions, in the order of `positions`.
     pub async fn proofs(&mut self, pool: &Pool, block: &Fetched, positions: &[usize]) -> Result<Vec<Proof>, String> {
-        let checked = |parts: &Parts| {
-            let receipts = parts.receipts.as_ref().map(|receipts| &receipts.verification);
-            let bodies = parts.bodies.as_ref().map(|bodies| &bodies.verification);
-            (receipts, bodies) == (Some(&Verification::Trie), Some(&Verification::Trie))
-        };
-        let leaves = self.leaves.of(block.block.hash);
-        let known = leaves.receipts.is_some() && leaves.transactions.is_some();
-        if !known && checked(self.parts(block)) {
-            // Other blocks took their place since.
-            self.forget(block);
+        self.leaves.want(true);
+        let kept = self.leaves.of(block.block.hash);
+        let parts = self.parts(block);
+        // What was checked, and is not kept in the bytes that roots are made of, is fetched again.
+        if kept.receipts.is_none() {
+            parts.receipts.take_if(|receipts| receipts.verification == Verification::Trie);
+        }
+        if kept.transactions.is_none() {
+            parts.bodies.take_if(|bodies| bodies.verification == Verification::Trie);
         }
         self.bodies(pool, block).await?;
-        Ok(proof::prove(block, self.leaves.of(block.block.hash), positions))
+        Ok(proof::prove(block, &self.leaves.of(block.block.hash), positions))
     }
 
     async fn fetch_bodies(&mut self, pool: &Pool, block: &Fetched) -> Result<Bodies, String> {
@@ -312,7 +316,7 @@ impl Blocks {
             match pool.first(0, &calls, read).await {
                 Answer::Found(_, (txs, signed, encodings)) => {
                     self.transaction_roots = Roots::Match;
-                    self.leaves.of(block.block.hash).transactions = Some(encodings);
+                    self.leaves.add(block.block.hash, Leaves { receipts: None, transactions: Some(encodings) });
                     return Ok(Bodies { txs, verification: Verification::Trie, signed: Some(signed) });
                 }
                 // A kind of transaction that can't be encoded here, or a chain that hashes otherwise.
@@ -359,7 +363,7 @@ impl Blocks {
                 answered &= !matches!(answer, Answer::Failed(_));
                 answer.found("the block's trace")
             } else {
-                pool.agreed(self.quorum, calls, read).await.map(|(internal, ..)| internal)
+                pool.agreed(self.quorum, calls, read).await
             };
             match traced {
                 Ok(internal) => {

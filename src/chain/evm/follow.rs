@@ -370,6 +370,7 @@ impl Follower {
         let (by_receipts, native) = {
             let wants = self.mailbox.interests();
             let open = &wants.interests;
+            self.blocks.prove(open.proofs);
             let bulk = !open.recipients.is_empty() || !open.authorizations.is_empty() || !open.spends.is_empty();
             let named = || block.block.transactions.iter().any(|hash| facts::names(open, *hash));
             (bulk || named(), open.assets.contains_key(AssetId::NATIVE))

@@ -3,7 +3,7 @@
 //! A receipt does not name its transaction, so both are proven, under the same index. What roots can't be recomputed prove nothing:
 //! then the proof says that there is none.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use alloy_primitives::B256;
@@ -14,13 +14,16 @@ use h402_watch_engine::proof::{Part, Proof};
 
 use super::pool::Fetched;
 
-/// Blocks of which encodings are kept: that which is told, and a few that look-ups ask for right after. Some megabytes each.
-const KEPT_MAX: usize = 4;
+/// Bytes of encodings that are kept, of the blocks that were fetched last: a look-up goes over many.
+const KEPT_BYTES_MAX: usize = 64 << 20;
 
 const NO_ROOTS: &str =
     "the roots of this chain's headers can't be recomputed from what its nodes answer: see verification";
 /// Why a difference of balances has no proof.
 pub const NO_TRANSACTION: &str = "a difference of balances is in no transaction, and under no root that is checked";
+
+/// The nodes of a trie from its root to a leaf.
+type Branch = Vec<Vec<u8>>;
 
 /// What a block's roots are the roots of: EIP-2718 encodings, in order.
 pub type Encodings = Arc<Vec<Vec<u8>>>;
@@ -32,21 +35,58 @@ pub struct Leaves {
     pub transactions: Option<Encodings>,
 }
 
-/// The encodings of the blocks that were fetched last.
+impl Leaves {
+    fn bytes(&self) -> usize {
+        let both = [&self.receipts, &self.transactions].into_iter().flatten();
+        both.flat_map(|encodings| encodings.iter()).map(|one| one.len() + size_of::<Vec<u8>>()).sum()
+    }
+}
+
+/// The encodings of the blocks that were fetched last, while somebody wants proofs.
 #[derive(Default)]
-pub struct Kept(VecDeque<(B256, Leaves)>);
+pub struct Kept {
+    blocks: HashMap<B256, Leaves>,
+    order: VecDeque<B256>,
+    bytes: usize,
+    /// Whether somebody wants proofs.
+    wanted: bool,
+}
 
 impl Kept {
-    /// Those of a block, to be read or added to.
-    pub fn of(&mut self, block: B256) -> &mut Leaves {
-        let at = self.0.iter().position(|(hash, _)| *hash == block).unwrap_or_else(|| {
-            if self.0.len() == KEPT_MAX {
-                self.0.pop_front();
-            }
-            self.0.push_back((block, Leaves::default()));
-            self.0.len() - 1
-        });
-        &mut self.0[at].1
+    /// Begins to keep encodings, or lets go of them.
+    pub fn want(&mut self, wanted: bool) {
+        if self.wanted && !wanted {
+            *self = Self::default();
+        }
+        self.wanted = wanted;
+    }
+
+    /// Keeps more of a block.
+    pub fn add(&mut self, block: B256, more: Leaves) {
+        if !self.wanted {
+            return;
+        }
+        let known = self.blocks.remove(&block);
+        if known.is_none() {
+            self.order.push_back(block);
+        }
+        let known = known.unwrap_or_default();
+        self.bytes -= known.bytes();
+        let leaves = Leaves {
+            receipts: more.receipts.or(known.receipts),
+            transactions: more.transactions.or(known.transactions),
+        };
+        self.bytes += leaves.bytes();
+        self.blocks.insert(block, leaves);
+        while self.bytes > KEPT_BYTES_MAX && self.order.len() > 1 {
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.bytes -= self.blocks.remove(&oldest).map_or(0, |leaves| leaves.bytes());
+        }
+    }
+
+    /// Those of a block.
+    pub fn of(&self, block: B256) -> Leaves {
+        self.blocks.get(&block).cloned().unwrap_or_default()
     }
 }
 
@@ -58,7 +98,7 @@ pub fn prove(block: &Fetched, leaves: &Leaves, positions: &[usize]) -> Vec<Proof
     };
     let (receipts, transactions) = (branches(receipts, positions), branches(transactions, positions));
     let pairs = positions.iter().zip(receipts.into_iter().zip(transactions));
-    let proof = |(position, (receipt, transaction)): (&usize, (Vec<Vec<u8>>, Vec<Vec<u8>>))| {
+    let proof = |(position, (receipt, transaction)): (&usize, (Branch, Branch))| {
         Proof::new(
             "ethereum",
             [
@@ -73,7 +113,7 @@ pub fn prove(block: &Fetched, leaves: &Leaves, positions: &[usize]) -> Vec<Proof
 }
 
 /// The nodes from the root to some leaves of the trie over a block's items, whose keys are their places.
-fn branches(items: &[Vec<u8>], positions: &[usize]) -> Vec<Vec<Vec<u8>>> {
+fn branches(items: &[Vec<u8>], positions: &[usize]) -> Vec<Branch> {
     let key = |index: usize| Nibbles::unpack(alloy_rlp::encode_fixed_size(&index));
     let targets: Vec<_> = positions.iter().map(|position| key(*position)).collect();
     let mut builder = HashBuilder::default().with_proof_retainer(ProofRetainer::new(targets.clone()));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bitcoin::consensus::encode::deserialize_hex;
 use bitcoin::{ScriptBuf, Transaction, Txid};
 use h402_watch_engine::input::{Place, TxFact};
+use h402_watch_engine::proof::Proof;
 
 use super::super::facts::{self, Hit, Known};
 use super::super::header::Placed;
@@ -17,6 +18,9 @@ use super::server::{merkle_call, place_call, transaction_call};
 
 /// Bytes of transactions that are kept, so that one that moves costs no request.
 const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+const NO_COINBASE: &str =
+    "no server shows the first transaction of the block, without which a branch does not tell how high the tree is";
 
 /// Transactions that are remembered for being too large.
 const OVERSIZE_MAX: usize = 10_000;
@@ -135,32 +139,43 @@ impl Follower {
         }
         proven.sort_unstable_by_key(|(branch, ..)| branch.pos);
         let proofs = self.mailbox.interests().interests.proofs && !proven.is_empty();
-        let coinbase = if proofs { Some(self.coinbase(server, block).await?) } else { None };
+        let coinbase = if proofs { self.coinbase(server, block).await? } else { None };
         let mut all = Vec::with_capacity(proven.len());
         for (branch, txid, tx, hit) in proven {
             let fact = self.fact_of(server, (&txid, &tx), facts::in_block(&block.link), hit).await?;
-            let proof = coinbase
-                .as_ref()
-                .map(|(first, of_first)| Box::new(prove(&block.header, &branch.leaf(&tx), &of_first.leaf(first))));
-            all.push(TxFact { proof, ..fact });
+            let proof = proofs.then(|| match &coinbase {
+                Some((first, of_first)) => prove(&block.header, &branch.leaf(&tx), &of_first.leaf(first)),
+                None => Proof::none(NO_COINBASE),
+            });
+            all.push(TxFact { proof: proof.map(Box::new), ..fact });
         }
         Ok(all)
     }
 
-    /// The first transaction of a block, and what shows that it is in it.
-    async fn coinbase(&mut self, server: usize, block: &Placed) -> Result<(Arc<Transaction>, Branch), String> {
-        let said = self.servers.at(server).ask(vec![place_call(block.link.height, 0)]).await?;
-        let value = said.into_iter().next().ok_or("no answer")?;
-        let value = value.map_err(|why| format!("no proof of the first transaction of a block: {why}"))?;
-        let at: At = serde_json::from_value(value).map_err(|_| "a proof that can't be read".to_owned())?;
-        let (txid, branch) = at.first();
-        let found = self.transactions_anywhere(server, BTreeSet::from([txid])).await?;
-        let tx = found.get(&txid).ok_or_else(|| format!("the server lists {txid}, and does not have it"))?;
-        branch.check(&txid, tx, block.header.merkle_root)?;
-        if !tx.is_coinbase() {
-            return Err("a block that does not begin with a coinbase".into());
+    /// The first transaction of a block, and what shows that it is in it; `None` where no server shows it.
+    async fn coinbase(&mut self, server: usize, block: &Placed) -> Result<Option<(Arc<Transaction>, Branch)>, String> {
+        let others = (0..self.servers.len()).filter(|index| *index != server);
+        for index in std::iter::once(server).chain(others) {
+            if index != server && !self.servers.is_usable(index).await {
+                continue;
+            }
+            // One that is away is asked again, with all else; one that does not know the question won't learn it.
+            let said = match self.servers.at(index).ask(vec![place_call(block.link.height, 0)]).await {
+                Ok(said) => said,
+                Err(error) if index == server => return Err(error),
+                Err(_) => continue,
+            };
+            let at = said.into_iter().next().and_then(Result::ok);
+            let Some(at) = at.and_then(|value| serde_json::from_value::<At>(value).ok()) else { continue };
+            let (txid, branch) = at.first();
+            let found = self.transactions_anywhere(index, BTreeSet::from([txid])).await?;
+            let Some(tx) = found.get(&txid).filter(|tx| tx.is_coinbase()) else { continue };
+            if branch.check(&txid, tx, block.header.merkle_root).is_ok() {
+                return Ok(Some((Arc::clone(tx), branch)));
+            }
         }
-        Ok((Arc::clone(tx), branch))
+        tracing::debug!(height = block.link.height, "no server shows a block's first transaction");
+        Ok(None)
     }
 
     /// The fact about a transaction in a mempool, if it concerns somebody, or is asked for (`named`).

@@ -21,7 +21,8 @@ pub struct Branch {
 /// A server's answer to `blockchain.transaction.id_from_pos`.
 #[derive(Debug, Deserialize)]
 pub struct At {
-    /// The transaction at that place.
+    /// The transaction at that place. electrs of before 2026 says `tx_id`.
+    #[serde(alias = "tx_id")]
     pub tx_hash: Txid,
     merkle: Vec<String>,
 }
