@@ -3,15 +3,15 @@
 H402_DEVNET ?= $(HOME)/.cache/h402-watch/devnet
 export H402_DEVNET
 
-.PHONY: demo test lint anvil bitcoind solana devnet python bench fuzz
+.PHONY: demo test lint anvil bitcoind solana devnet python node bench fuzz
 
 ## Follow payments on an EVM chain, on Bitcoin and on Solana, on real nodes, to their outcomes.
 demo: anvil bitcoind solana
 	cargo build --locked
 	cargo run --locked --quiet --example demo
 
-## Everything: engine, store, API, black-box tests on real nodes, a client in another language.
-test: devnet python
+## Everything: engine, store, API, black-box tests on real nodes, a client in another language, artefacts in other people's code.
+test: devnet python node
 	cargo test --locked --workspace
 
 ## Formatting, lints, dependencies.
@@ -34,9 +34,13 @@ solana:
 devnet: anvil bitcoind solana
 	deploy/devnet/get-electrum-server.sh $(H402_DEVNET)/electrum
 
-## A Python environment for the client that the tests generate from proto/.
+## A Python environment for the client that the tests generate from proto/, and for those who check artefacts with it.
 python:
 	deploy/devnet/get-python.sh $(H402_DEVNET)/python
+
+## The npm packages that check signatures with Node.js.
+node:
+	deploy/devnet/get-node-jose.sh $(H402_DEVNET)/node
 
 ## What matching a block costs, beside decoding it.
 bench:

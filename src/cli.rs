@@ -1,5 +1,6 @@
 //! The command line.
 
+mod hash;
 mod key;
 mod verify;
 
@@ -22,6 +23,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::run::{self, run};
 use crate::telemetry;
+use hash::HashCommand;
 use key::KeyCommand;
 use verify::VerifyCommand;
 
@@ -50,6 +52,8 @@ enum Command {
     Key(KeyCommand),
     /// Check artefacts offline: their form, signatures, chain of hashes, inclusion proofs, and that they meet their terms.
     Verify(VerifyCommand),
+    /// Print the hash of a quote or of an authorisation, as a watch is bound to it.
+    Hash(HashCommand),
 }
 
 #[derive(Args)]
@@ -225,6 +229,7 @@ pub fn main(cli: Cli) -> anyhow::Result<u8> {
         Command::NextAddress(command) => runtime.block_on(next_address(command)).map(|()| 0),
         Command::Key(command) => key::key(command).map(|()| 0),
         Command::Verify(command) => runtime.block_on(verify::verify(command)),
+        Command::Hash(command) => hash::hash(&command).map(|()| 0),
     }
 }
 

@@ -168,21 +168,31 @@ fn a_bound_payment_and_transactions_that_expire() {
 #[test]
 fn inclusion_proofs_and_the_headers_on_top() {
     let mut world = World::new();
-    let proof = |byte: u8| {
-        let parts = [
-            ("header", Part::Bytes(vec![byte; 4])),
-            ("branch", Part::List(vec![vec![1, 2], vec![0xfe]])),
+    let nodes = |of: u8| Part::List(vec![vec![1, of], vec![0xfe]]);
+    let in_tries = Proof::new(
+        "ethereum",
+        [
+            ("header", Part::Bytes(vec![0xaa; 4])),
             ("index", Part::Number(7)),
+            ("transactionProof", nodes(2)),
+            ("receiptProof", nodes(3)),
+        ],
+    );
+    let stated = Proof::new(
+        "none",
+        [
+            ("statement", Part::Text("there is none".into())),
+            ("slot", Part::Number(9)),
+            ("blockhash", Part::Text("4".repeat(44))),
             ("commitment", Part::Text("confirmed".into())),
-        ];
-        Some(Box::new(Proof::new("test", parts)))
-    };
+        ],
+    );
     world.create(with(watch_tx("t", 100, 3), |asked| asked.proofs = Some(true)));
     world.create(with(watch_address(200, 1), |asked| asked.proofs = Some(true)));
     world.create(watch_tx("u", 100, 1));
-    let told = |tx: &str, byte| TxFact { proof: proof(byte), ..pays(tx, "shop", 100) };
-    world.blocks(vec![block(6, "a", "a", vec![told("t", 0xaa), told("u", 0xbb)])]);
-    world.blocks(vec![block(7, "a", "a", vec![told("v", 0xcc)])]);
+    let told = |tx: &str, proof: &Proof| TxFact { proof: Some(Box::new(proof.clone())), ..pays(tx, "shop", 100) };
+    world.blocks(vec![block(6, "a", "a", vec![told("t", &in_tries), told("u", &in_tries)])]);
+    world.blocks(vec![block(7, "a", "a", vec![told("v", &stated)])]);
     world.blocks(vec![block(8, "a", "a", vec![])]);
     check("proofs", &world);
 }

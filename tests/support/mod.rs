@@ -5,6 +5,7 @@
 pub mod agave;
 pub mod anvil;
 pub mod bitcoind;
+pub mod cache;
 pub mod client;
 pub mod electrum;
 pub mod proofs;
@@ -14,16 +15,7 @@ pub mod service;
 pub mod solana;
 pub mod zmq;
 
-use std::path::PathBuf;
-
-/// Where development nodes are kept: outside of `target`, so that they survive a clean.
-pub fn devnet() -> PathBuf {
-    let cache = || {
-        let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
-        home.join(".cache/h402-watch/devnet")
-    };
-    std::env::var_os("H402_DEVNET").map_or_else(cache, PathBuf::from)
-}
+pub use cache::devnet;
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
