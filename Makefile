@@ -42,9 +42,9 @@ python:
 node:
 	deploy/devnet/get-node-jose.sh $(H402_DEVNET)/node
 
-## What matching a block costs, beside decoding it.
+## What matching a block costs, beside decoding it; what proofs and their verification take.
 bench:
-	cargo bench --locked --bench bitcoin_block
+	cargo bench --locked --bench bitcoin_block --bench proofs
 
 ## Each fuzz target for a minute.
 fuzz:

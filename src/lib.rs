@@ -25,18 +25,19 @@
 //! | `engine/create`, `observe`, `settle` | commands; facts and reorgs; outcomes and aftercare |
 //! | `engine/judge` | all verdicts: which transfer counts, which outcome follows, what a deadline decides |
 //! | `engine/claims`, `heads`, `network` | who owns which transfer; the chain of headers; who waits for what |
-//! | `engine/receipt`, `canonical` | the artefacts, and RFC 8785 |
+//! | `engine/receipt`, `canonical`, `proof` | the artefacts, and RFC 8785; inclusion proofs, opaque and bounded |
 //! | `engine/descriptor`, `timeouts`, `expiry` | addresses that a descriptor derives; what time decides; what can be included no more |
 //! | [`chain`] | the source trait, interests and questions, health |
 //! | `chain/walk`, `mirror` | from the chain that the engine holds to a tip: blocks that join, forks, halts; the same for all families |
 //! | `chain/endpoint`, `pool`, `query` | one URL; all of them; what an address has received |
 //! | `chain/evm/follow`, `finality` | heads, gaps, forks; what the chain says of its own finality |
 //! | `chain/evm/block`, `fetch`, `facts` | what moved in a block; fetched, checked and kept; what of it is watched |
-//! | `chain/evm/verify` | headers, roots and signers, recomputed |
+//! | `chain/evm/verify`, `proof` | headers, roots and signers, recomputed; the branches under those roots |
 //! | `chain/evm/lookup`, `balance` | questions about what is there already; payments that leave no log |
 //! | `chain/evm/pool`, `wake` | blocks by JSON-RPC; WebSocket hints |
 //! | `chain/bitcoin/follow`, `node`, `block` | blocks, one request each, decoded once and held against their header |
 //! | `chain/bitcoin/mempool`, `wake` | what enters and leaves the mempools; ZeroMQ hints |
+//! | `chain/bitcoin/header`, `proof` | headers in their bytes; merkle branches |
 //! | `chain/bitcoin/facts`, `text`, `descriptor` | what a transaction means for what is watched; addresses; descriptors |
 //! | `chain/bitcoin/lookup`, `scan` | questions about what is there already; searching old blocks |
 //! | `chain/bitcoin/electrum` | the same through Electrum servers: scripts, histories, merkle proofs |
@@ -48,6 +49,8 @@
 //! | [`driver`] | the loop |
 //! | [`sign`] | the keys: read, made, published; signatures of artefacts |
 //! | [`api`] | gRPC, tokens, subscriptions; HTTP: probes, public keys, schemas |
+//! | `verify` (package `h402_watch_verify`) | artefacts checked offline: form, signature, hash chain, proofs, terms; the hashes that bind a watch to a quote |
+//! | `proto/artefacts` | the format of artefacts, field by field; JSON Schemas; test vectors |
 //! | [`run`], [`config`], [`cli`] | composition and shutdown; the configuration; the command line |
 //!
 //! # Invariants, and the tests that hold them
@@ -60,7 +63,8 @@
 //!    and `a_failed_commit_ends_the_driver` (tests/driver.rs).
 //! 4. *Same inputs in the same order give the same bytes.* Held by `ten_thousand_seeds_agree_with_the_naive_model`
 //!    (tests/engine/simulation.rs), where one of two engines is restored at random points, by
-//!    `one_report_or_many_give_the_same_log` (tests/engine/properties.rs), and by tests/engine/golden.rs.
+//!    `one_report_or_many_give_the_same_log` (tests/engine/properties.rs), by tests/engine/golden.rs, and over the whole service by
+//!    `two_services_and_one_that_was_killed_write_the_same_bytes` (tests/merchant/replicas.rs).
 //! 5. *The event log has one gap-free sequence.* Held by `events_that_leave_a_gap_are_refused_invariant_5`,
 //!    `pruning_keeps_the_log_gap_free_and_the_artefacts_of_watches_that_stay` (tests/store.rs) and
 //!    `a_subscriber_that_reconnects_misses_and_repeats_nothing` (tests/nodes/service.rs).
@@ -76,7 +80,7 @@
 //!     block that proves an expiry. Held by
 //!     `evicted_from_the_mempool_goes_back_to_pending_and_can_return`, `an_authorization_past_its_valid_before_is_expired` and
 //!     `it_counts_only_with_a_final_block_of_the_chain_that_has_reached_it` (tests/engine/expiries.rs).
-//! 11. *Everything has a bound.* Named constants beside what they bound; `many_watches_in_one_stream_answered_in_order`,
+//! 11. *Everything has a bound.* Named constants beside what they bound; tests/engine/proofs.rs, `pages_are_bounded_in_bytes`, `many_watches_in_one_stream_answered_in_order`,
 //!     `a_message_of_10_mb_is_refused_and_the_connection_lives`, `a_subscriber_that_stops_reading_slows_nobody_and_loses_nothing`.
 //! 12. *Node calls per block do not grow with the number of watches.* Held by `requests_per_block_do_not_grow_with_watches`, for
 //!     each family; Electrum servers are asked for each script, and say so.

@@ -450,6 +450,36 @@ fn large_records_are_kept() {
 }
 
 /// The largest file of a store is the one that is appended to.
+/// A client takes 4 MiB in one message: pages of large artefacts are short, and lead on to the end all the same.
+#[test]
+fn pages_are_bounded_in_bytes() {
+    both(|engine, path| {
+        let store = open(engine, path);
+        let one = watch(0, "tx");
+        let sized = |sequence: u64, bytes| {
+            let index = u32::try_from(sequence).expect("small");
+            Event { artefact: vec![b'x'; bytes], ..event(sequence, &one, index) }
+        };
+        // One alone that is larger than a page comes alone.
+        let sizes = [10, 1 << 20, 1 << 20, 3 << 20, 10, 10];
+        let events: Vec<_> = (1..).zip(sizes).map(|(sequence, bytes)| sized(sequence, bytes)).collect();
+        store.commit(NOW, &Changes { watches: vec![one.clone()], events, ..Changes::default() }).expect("commits");
+        let (mut after, mut pages) = (0, Vec::new());
+        loop {
+            let page = store.page(after, 100).expect("reads");
+            let Some(last) = page.last() else { break };
+            after = last.sequence;
+            let sequences: Vec<_> = page.iter().map(|event| event.sequence).collect();
+            let artefacts =
+                store.artefacts(&one.id, u32::try_from(sequences[0] - 1).expect("small"), 100).expect("reads");
+            assert_eq!(artefacts, page, "the same of one watch");
+            pages.push(sequences);
+        }
+        assert_eq!(pages, [vec![1, 2], vec![3], vec![4], vec![5, 6]]);
+        assert_eq!(store.page(0, 1).expect("reads").len(), 1);
+    });
+}
+
 fn appended_file(path: &Path) -> std::path::PathBuf {
     let mut folders = vec![path.to_owned()];
     let mut found = Vec::new();

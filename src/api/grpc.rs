@@ -341,10 +341,8 @@ impl WatchService for Api {
         let v1::ListReceiptsRequest { watch_id: id, after_index, page_size: size } = request.into_inner();
         let size = page_size(size)?;
         let watch = self.read(&id)?;
-        let mut events =
-            self.store.artefacts(&watch.id, after_index, size + 1).map_err(|error| errors::unreadable(&error))?;
-        let more = events.len() > size;
-        events.truncate(size);
+        let events = self.store.artefacts(&watch.id, after_index, size).map_err(|error| errors::unreadable(&error))?;
+        let more = events.last().is_some_and(|last| last.index < watch.artefacts);
         let receipts = events.into_iter().map(convert::event).collect();
         Ok(Response::new(v1::ListReceiptsResponse { receipts, more }))
     }

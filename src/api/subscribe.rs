@@ -194,7 +194,7 @@ impl Subscription {
             }
             self.committed.borrow_and_update();
             self.check_kept()?;
-            self.page = self.store.events(self.place, PAGE).map_err(|error| unreadable(&error))?.into();
+            self.page = self.store.page(self.place, PAGE).map_err(|error| unreadable(&error))?.into();
             if !self.page.is_empty() {
                 // A long stretch that the filter leaves out must not hold the thread.
                 tokio::task::consume_budget().await;

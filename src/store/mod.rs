@@ -172,6 +172,36 @@ impl StoreEngine {
 /// Records that a scan reads at a time.
 const PAGE: usize = 4096;
 
+/// Bytes of artefacts that one page of events holds: they fit into a message of gRPC, whose clients take 4 MiB by default.
+pub const PAGE_BYTES_MAX: usize = 2 << 20;
+
+/// Events that are read at a time while the bytes of a page are counted.
+const PAGE_STEP: usize = 16;
+
+/// Reads step by step, from the last event read on, until there are `limit` events or enough bytes.
+fn within_bytes(
+    limit: usize,
+    mut read: impl FnMut(Option<&Event>, usize) -> Result<Vec<Event>, StoreError>,
+) -> Result<Vec<Event>, StoreError> {
+    let (mut events, mut bytes) = (Vec::new(), 0);
+    while events.len() < limit {
+        let count = PAGE_STEP.min(limit - events.len());
+        let more = read(events.last(), count)?;
+        let last = more.len() < count;
+        for event in more {
+            bytes += event.artefact.len();
+            if bytes > PAGE_BYTES_MAX && !events.is_empty() {
+                return Ok(events);
+            }
+            events.push(event);
+        }
+        if last {
+            break;
+        }
+    }
+    Ok(events)
+}
+
 /// All that survives a restart. Reads may come from any thread; [`Store::commit`] from one.
 pub struct Store {
     tables: Box<dyn Tables>,
@@ -397,17 +427,27 @@ impl Store {
         self.counters().next_sequence - 1
     }
 
-    /// Up to `limit` artefacts of a watch, those with an index above `after`, in order.
+    /// The same for a reader who goes on: no more bytes than [`PAGE_BYTES_MAX`], but for a single event that is larger. None are
+    /// left only where none are returned.
+    pub fn page(&self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        let _whole = self.reading()?;
+        within_bytes(limit, |last, count| {
+            let from = key::sequence(last.map_or(after, |event| event.sequence).saturating_add(1));
+            let records = self.tables.scan(Table::Events, &from, None, count)?;
+            records.iter().map(|(_, value)| decode(Table::Events, value)).collect()
+        })
+    }
+
+    /// Up to `limit` artefacts of a watch, those with an index above `after`, in order; bounded in bytes as [`Store::page`].
     pub fn artefacts(&self, watch: &WatchId, after: u32, limit: usize) -> Result<Vec<Event>, StoreError> {
         let _whole = self.reading()?;
-        let from = key::artefact(watch, after.saturating_add(1));
         let to = key::end_of(&key::artefacts_of(watch));
-        let records = self.tables.scan(Table::Artefacts, &from, Some(&to), limit)?;
-        let mut events = Vec::with_capacity(records.len());
-        for (_, value) in records {
-            events.extend(self.artefact(&value)?);
-        }
-        Ok(events)
+        within_bytes(limit, |last, count| {
+            let from = key::artefact(watch, last.map_or(after, |event| event.index).saturating_add(1));
+            let records = self.tables.scan(Table::Artefacts, &from, Some(&to), count)?;
+            let artefacts = records.iter().map(|(_, value)| self.artefact(value));
+            Ok(artefacts.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+        })
     }
 
     fn artefact(&self, value: &[u8]) -> Result<Option<Event>, StoreError> {

@@ -14,7 +14,7 @@ mod header;
 mod lookup;
 mod mempool;
 mod node;
-mod proof;
+pub mod proof;
 mod scan;
 mod text;
 pub mod wake;

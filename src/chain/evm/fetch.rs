@@ -282,7 +282,7 @@ impl Blocks {
             parts.bodies.take_if(|bodies| bodies.verification == Verification::Trie);
         }
         self.bodies(pool, block).await?;
-        Ok(proof::prove(block, &self.leaves.of(block.block.hash), positions))
+        Ok(proof::prove(&block.header, &self.leaves.of(block.block.hash), positions))
     }
 
     async fn fetch_bodies(&mut self, pool: &Pool, block: &Fetched) -> Result<Bodies, String> {

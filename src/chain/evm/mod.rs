@@ -13,7 +13,7 @@ mod finality;
 mod follow;
 mod lookup;
 mod pool;
-mod proof;
+pub mod proof;
 mod text;
 mod verify;
 mod wake;

@@ -12,8 +12,6 @@ use alloy_trie::root::adjust_index_for_rlp;
 use alloy_trie::{HashBuilder, Nibbles};
 use h402_watch_engine::proof::{Part, Proof};
 
-use super::pool::Fetched;
-
 /// Bytes of encodings that are kept, of the blocks that were fetched last: a look-up goes over many.
 const KEPT_BYTES_MAX: usize = 64 << 20;
 
@@ -90,9 +88,9 @@ impl Kept {
     }
 }
 
-/// The proofs of transactions of a block, in the order of `positions`.
-pub fn prove(block: &Fetched, leaves: &Leaves, positions: &[usize]) -> Vec<Proof> {
-    let (Some(receipts), Some(transactions), false) = (&leaves.receipts, &leaves.transactions, block.header.is_empty())
+/// The proofs of transactions of a block, in the order of `positions`; by its header, in the bytes that its hash is the hash of.
+pub fn prove(header: &[u8], leaves: &Leaves, positions: &[usize]) -> Vec<Proof> {
+    let (Some(receipts), Some(transactions), false) = (&leaves.receipts, &leaves.transactions, header.is_empty())
     else {
         return positions.iter().map(|_| Proof::none(NO_ROOTS)).collect();
     };
@@ -102,7 +100,7 @@ pub fn prove(block: &Fetched, leaves: &Leaves, positions: &[usize]) -> Vec<Proof
         Proof::new(
             "ethereum",
             [
-                ("header", Part::Bytes(block.header.to_vec())),
+                ("header", Part::Bytes(header.to_vec())),
                 ("index", Part::Number(u64::try_from(*position).unwrap_or(u64::MAX))),
                 ("transactionProof", Part::List(transaction)),
                 ("receiptProof", Part::List(receipt)),
