@@ -62,14 +62,26 @@ fn receipt(artefact: &Artefact, told: &Receipt) -> Result<(), Wrong> {
     };
     let name = event.as_str();
     ensure(placed, Code::Inconsistent, || format!("{name}, and a transaction that is elsewhere, or none"))?;
+    let states: &[State] = match event {
+        E::Included | E::Depth => &[State::Included, State::Settled],
+        E::Seen | E::Accepted | E::Replaced => &[State::Seen, State::Included, State::Settled],
+        E::Late | E::Reversed | E::Finalized => &[State::Settled],
+        E::Orphaned | E::Evicted | E::Settled => &[State::Pending, State::Seen, State::Included, State::Settled],
+    };
+    ensure(states.contains(&artefact.state), Code::Inconsistent, || {
+        format!("{name}, and the watch is {}", artefact.state.as_str())
+    })?;
     consistent(told.depth.is_some() == (event == E::Depth), "a depth that is not what happened, or none that is")?;
-    consistent(
-        told.left_block.is_some() == (event == E::Orphaned) || event == E::Reversed,
-        "a block left, and not what happened",
-    )?;
-    consistent(told.replaces.is_none() || event == E::Replaced, "a transaction replaced, and not what happened")?;
-    let is_after = matches!(event, E::Late | E::Reversed | E::Finalized);
-    ensure(!is_after || artefact.state == State::Settled, Code::Inconsistent, || format!("{name} before an outcome"))?;
+    consistent(told.depth.is_none_or(|depth| depth > 1), "a depth that the block has from the start")?;
+    let left = told.left_block.is_some() == (event == E::Orphaned) || event == E::Reversed;
+    consistent(left, "a block left, and not what happened")?;
+    let replaces = match (&artefact.subject, &told.replaces) {
+        (Subject::Transaction { tx, .. }, Some(replaced)) => event == E::Replaced && tx.as_str() == replaced,
+        (_, replaced) => event != E::Replaced && replaced.is_none(),
+    };
+    consistent(replaces, "a transaction replaced that is not what was followed, or none")?;
+    let came = event != E::Late || told.transaction.as_ref().is_some_and(|tx| !tx.transfers.is_empty());
+    consistent(came, "nothing that came late")?;
     ensure(artefact.proofs.is_none() || matches!(event, E::Included | E::Late), Code::ProofKind, || {
         format!("a receipt of the event {name} has no proofs")
     })
@@ -92,7 +104,7 @@ fn settlement(artefact: &Artefact, told: &Settlement) -> Result<(), Wrong> {
         }
     };
     ensure(artefact.received.is_zero(), Code::Amount, || "a failure that received something".into())?;
-    let placed = told.transaction.as_ref().map(|tx| tx.block.is_some());
+    let placed = told.transaction.as_ref().map(|tx| tx.block.is_some() && tx.transfers.is_empty());
     consistent(placed == by_transaction.then_some(true), "a failure without what decided it, or with more than that")?;
     proves(&artefact.subject, &told.evidence, reason)?;
     blames(artefact, told, reason)

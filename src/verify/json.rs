@@ -129,6 +129,19 @@ impl<'a> Object<'a> {
         self.need(name, found)
     }
 
+    /// A text that names something.
+    pub fn maybe_name(&mut self, name: &str) -> Result<Option<&'a str>, Wrong> {
+        match self.maybe_text(name)? {
+            Some("") => self.wrong(name, "a name: it is empty"),
+            found => Ok(found),
+        }
+    }
+
+    pub fn name(&mut self, name: &str) -> Result<&'a str, Wrong> {
+        let found = self.maybe_name(name)?;
+        self.need(name, found)
+    }
+
     pub fn maybe_int(&mut self, name: &str) -> Result<Option<u64>, Wrong> {
         match self.take(name) {
             None => Ok(None),

@@ -89,7 +89,18 @@ fn another_branch_is_refused() {
         reversed[n] = Node::from_byte_array(bytes);
         refused(&to(&reversed), Code::ProofBranch);
     }
-    refused(&to(&[siblings.clone(), vec![Node::all_zeros(); 20]].concat()), Code::ProofBranch);
+    refused(&to(&[siblings.clone(), vec![Node::all_zeros(); 70]].concat()), Code::ProofBranch);
+    // A branch that leads where it should, and is longer than any block's.
+    let deep = |length: u8| {
+        let mut block = Block::new(3, 500);
+        let siblings: Vec<_> = (0..length).map(|n| Node::hash(&[n])).collect();
+        let lead = |leaf: Node| siblings.iter().fold(leaf, |node, sibling| pair(node, *sibling));
+        block.header = mined(block.header.prev_blockhash, lead(block.ids()[0]));
+        let settled = with(&block.settled(0), BRANCH, json!(hexes(&siblings)));
+        with(&settled, COINBASE_BRANCH, json!(hexes(&siblings)))
+    };
+    good(&deep(15));
+    refused(&deep(16), Code::ProofBranch);
     refused(&with(&settled, BRANCH, json!(["00"])), Code::ProofEncoding);
     refused(&with(&settled, BRANCH, json!(["0G"])), Code::Shape);
 }

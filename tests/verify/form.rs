@@ -26,6 +26,16 @@ pub fn golden() -> Vec<(PathBuf, Vec<u8>)> {
     files
 }
 
+/// The network of these stories has no proofs: theirs have the form, and show nothing.
+fn has_made_up_proofs(path: &Path) -> bool {
+    path.parent().is_some_and(|folder| folder.ends_with("proofs"))
+}
+
+/// Whether an artefact is refused, by its form where its proofs show nothing.
+fn is_refused(path: &Path, value: &Value) -> bool {
+    if has_made_up_proofs(path) { code(canonical(value).as_bytes()).is_some() } else { check(value).is_err() }
+}
+
 fn code(bytes: &[u8]) -> Option<Code> {
     Artefact::parse(bytes).err().map(|wrong| wrong.code)
 }
@@ -34,6 +44,10 @@ fn code(bytes: &[u8]) -> Option<Code> {
 fn golden_artefacts_are_in_order() {
     for (path, bytes) in golden() {
         let evidence = Evidence { artefact: bytes, signature: None };
+        if has_made_up_proofs(&path) {
+            assert_eq!(code(&evidence.artefact), None, "{}", path.display());
+            continue;
+        }
         let report = verify(&evidence, None).unwrap_or_else(|wrong| panic!("{}: {wrong}", path.display()));
         assert_eq!(report.signature, Signed::Absent);
         assert!(matches!(report.inclusion, Inclusion::NotProven { .. } | Inclusion::Nothing), "{report}");
@@ -65,7 +79,7 @@ fn every_member_of_golden_artefacts_is_read() {
                 // Depths are numbers and words.
                 let other = with(&value, &pointer, other);
                 let depth = pointer == "/terms/depth" && other["terms"]["depth"] == 7;
-                assert_eq!(check(&other).is_err(), !depth, "{place}");
+                assert_eq!(is_refused(&path, &other), !depth, "{place}");
                 changed += 1;
             }
         }
@@ -91,6 +105,11 @@ fn pointers(value: &Value, at: &str) -> Vec<String> {
 fn members_that_are_needed_are_needed() {
     let optional = [
         "/previous",
+        "/proofs",
+        "/proofs/0/headers",
+        "/proofs/0/slot",
+        "/proofs/0/blockhash",
+        "/proofs/0/commitment",
         "/binding/quoteHash",
         "/binding/authHash",
         "/binding/resource",
@@ -115,7 +134,7 @@ fn members_that_are_needed_are_needed() {
             if in_list || free || optional.contains(&pointer.as_str()) {
                 continue;
             }
-            assert!(check(&without(&value, &pointer)).is_err(), "{} {pointer}", path.display());
+            assert!(is_refused(&path, &without(&value, &pointer)), "{} {pointer}", path.display());
         }
     }
 }
@@ -178,7 +197,18 @@ fn other_artefacts_are_not_known() {
     refused(&with(&settled, "/event", json!("refunded")), Code::Shape);
     refused(&with(&settled, "/event", json!("included")), Code::Inconsistent);
     refused(&with(&settled, "/state", json!("included")), Code::Inconsistent);
-    refused(&with(&settled, "/network", json!("bitcoin")), Code::Shape);
+    for network in
+        ["bitcoin", "ab:1", "abcdefghi:1", "Abc:1", "abc:", "abc:1:2", "abc:é", &format!("abc:{}", "1".repeat(33))]
+    {
+        refused(&with(&settled, "/network", json!(network)), Code::Shape);
+    }
+    for watch in ["w1", &"0".repeat(33), &format!("w{}", "0".repeat(31)), &format!("w{}", "A".repeat(32))] {
+        refused(&with(&settled, "/watch", json!(watch)), Code::Shape);
+    }
+    for name in ["/subject/tx", "/terms/payTo", "/transfers/0/to", "/transfers/0/block/hash", "/proofs/0/tx"] {
+        refused(&with(&settled, name, json!("")), Code::Shape);
+    }
+    refused(&with(&settled, "/terms/references", json!([""])), Code::Shape);
     refused(&with(&settled, "/index", json!(0)), Code::Inconsistent);
     refused(&with(&settled, "/index", json!(2)), Code::Inconsistent);
     refused(&with(&settled, "/previous", json!("ab".repeat(32))), Code::Inconsistent);
@@ -191,7 +221,7 @@ fn other_artefacts_are_not_known() {
         refused(&with(&settled, "/received", json!(amount)), Code::Shape);
         refused(&with(&settled, "/terms/amount", json!(amount)), Code::Shape);
     }
-    for words in ["trust", "quorum:1", "quorum:01/2", "quorum:1/2/3"] {
+    for words in ["trust", "quorum:1", "quorum:01/2", "quorum:0/2", "quorum:1/2/3"] {
         refused(&with(&settled, "/transfers/0/verification", json!(words)), Code::Shape);
     }
     good(&with(&settled, "/transfers/0/verification", json!("quorum:2/3")));
@@ -208,7 +238,8 @@ fn proofs_stand_where_they_may() {
     let block = Block::new(3, 500);
     let settled = block.settled(1);
     let proof = settled["proofs"][0].clone();
-    for proofs in [json!([]), json!([proof, proof]), json!([proof, block.proof(2)]), json!([block.proof(2), proof])] {
+    refused(&with(&settled, "/proofs", json!([])), Code::Shape);
+    for proofs in [json!([proof, proof]), json!([proof, block.proof(2)]), json!([block.proof(2), proof])] {
         refused(&with(&settled, "/proofs", proofs), Code::ProofTransaction);
     }
     let report = good(&without(&settled, "/proofs"));

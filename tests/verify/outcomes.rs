@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::ethereum::{
     Block, CHAIN, HEIGHT, network, payer, receipt, shop, spelled, terms, token, transfer_log, tx,
 };
-use crate::support::{DEADLINE_MS, bitcoin, envelope, good, joined, refused, success, with, without};
+use crate::support::{DEADLINE_MS, WATCH, bitcoin, envelope, good, joined, refused, success, with, without};
 
 /// Proven time of all blocks here, ms.
 const TIME_MS: u64 = 1_700_000_000_000;
@@ -68,8 +68,17 @@ fn amounts_add_up_and_meet_the_terms() {
     let mut twice = settled.clone();
     twice["transfers"][1]["index"] = json!(1);
     refused(&twice, Code::Inconsistent);
-    let nothing = with(&without(&block.settled(0), "/proofs"), "/transfers/0/amount", json!("0"));
-    refused(&with(&nothing, "/received", json!("0")), Code::Amount);
+    // More than came would meet the terms as well, and so would nothing beside it.
+    refused(&with(&asks("at_least", "1011"), "/received", json!("1012")), Code::Amount);
+    let mut nothing = without(&asks("up_to", "1011"), "/proofs");
+    nothing["transfers"][1]["amount"] = json!("0");
+    nothing["received"] = json!("1000");
+    refused(&nothing, Code::Amount);
+    refused(&with(&settled, "/transfers", json!([])), Code::Inconsistent);
+    let mut decided = settled.clone();
+    decided["transaction"] = failed(&block, 0, "too_early")["transaction"].clone();
+    decided["transaction"]["tx"] = json!("0x1");
+    refused(&decided, Code::Inconsistent);
 }
 
 #[test]
@@ -174,6 +183,7 @@ fn many_transactions_are_each_proven() {
     // One transaction in two blocks, or told in two places.
     let mut split = settled.clone();
     split["transfers"][1]["tx"] = json!(one.tx(2));
+    split["transfers"][1]["index"] = json!(0);
     refused(&split, Code::Inconsistent);
     let mut apart = settled.clone();
     let again = with(&settled["transfers"][0], "/index", json!(0));
@@ -219,6 +229,13 @@ fn failures_by_a_transaction_are_not_contradicted_by_it() {
     let native = with(&told("overpaid"), "/terms/asset", json!("native"));
     good(&native);
     refused(&with(&told("wrong_recipient"), "/received", json!("1")), Code::Amount);
+    let mut claims = told("too_early");
+    let mut moved = block.settled(1)["transfers"][0].clone();
+    for name in ["/tx", "/verification", "/block"] {
+        moved = without(&moved, name);
+    }
+    claims["transaction"]["transfers"] = json!([moved]);
+    refused(&claims, Code::Inconsistent);
     refused(
         &with(&with(&told("too_early"), "/terms/depth", json!(3)), "/proofs/0/headers", json!(block.headers(1))),
         Code::Depth,
@@ -236,12 +253,12 @@ fn blame_is_on_who_decided() {
     good(&with(&replaced, "/reason", json!("conflicted")));
     refused(&with(&replaced, "/by/tx", json!(block.tx(2))), Code::Reason);
     refused(&without(&replaced, "/by"), Code::Inconsistent);
-    refused(&with(&replaced, "/by", json!({"watch": "w2"})), Code::Shape);
+    refused(&with(&replaced, "/by", json!({"watch": OTHER})), Code::Shape);
     refused(&with(&replaced, "/reason", json!("underpaid")), Code::Inconsistent);
     let mut claimed = failed(&block, 1, "already_claimed");
-    claimed["by"] = json!({"watch": "w2"});
+    claimed["by"] = json!({"watch": OTHER});
     good(&claimed);
-    refused(&with(&claimed, "/by/watch", json!("w1")), Code::Reason);
+    refused(&with(&claimed, "/by/watch", json!(WATCH)), Code::Reason);
     refused(&with(&claimed, "/by", json!({"tx": "w2"})), Code::Shape);
 }
 
@@ -259,7 +276,7 @@ fn failures_without_a_transaction_have_other_evidence() {
     let block = json!({"height": 9, "hash": "0x2"});
     let expired = told("expired", json!({"kind": "expired", "block": block}));
     assert_eq!(good(&expired).inclusion, Inclusion::Nothing);
-    good(&with(&expired, "/proofs", json!([])));
+    refused(&with(&expired, "/proofs", json!([])), Code::Shape);
     good(&told("deadline_passed", json!({"kind": "deadline"})));
     good(&told("cancelled", json!({"kind": "request"})));
     refused(&without(&expired, "/subject/expiry"), Code::Inconsistent);
@@ -280,6 +297,8 @@ fn failures_without_a_transaction_have_other_evidence() {
     refused(&late(6999), Code::Inconsistent);
     refused(&without(&late(7000), "/subject/validBeforeMs"), Code::Inconsistent);
 }
+
+const OTHER: &str = "w00000000000000000000000000000002";
 
 const USED: B256 = b256!("98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5");
 const CANCELED: B256 = b256!("1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81");
@@ -353,6 +372,17 @@ fn receipts_claim_what_counts() {
     refused(&with(&bare, "/depth", json!(2)), Code::Inconsistent);
     refused(&with(&bare, "/leftBlock", block.block()), Code::Inconsistent);
     refused(&with(&bare, "/replaces", json!("0x1")), Code::Inconsistent);
+    refused(&with(&depth, "/depth", json!(1)), Code::Inconsistent);
+    for state in ["pending", "seen"] {
+        refused(&with(&included, "/state", json!(state)), Code::Inconsistent);
+    }
+    refused(&with(&late, "/transaction/transfers", json!([])), Code::Inconsistent);
+    let mut replaced = with(&bare, "/event", json!("replaced"));
+    refused(&replaced, Code::Inconsistent);
+    replaced["replaces"] = json!(block.tx(0));
+    refused(&replaced, Code::Inconsistent);
+    good(&with(&replaced, "/subject/tx", json!(block.tx(0))));
+    refused(&with(&replaced, "/subject", json!({"kind": "address"})), Code::Inconsistent);
     let seen = with(&without(&bare, "/transaction/block"), "/event", json!("seen"));
     assert_eq!(good(&seen).inclusion, Inclusion::Nothing);
     let orphaned = with(&seen, "/event", json!("orphaned"));
@@ -377,7 +407,7 @@ fn reports_say_what_was_checked() {
     );
     let written = serde_json::to_value(&report).expect("JSON");
     let expected = json!({
-        "artefact": "settled.json", "watch": "w1", "index": 1, "network": network(), "event": "settled",
+        "artefact": "settled.json", "watch": WATCH, "index": 1, "network": network(), "event": "settled",
         "outcome": "success", "received": "1001", "receiptHash": report.receipt_hash,
         "signature": {"kind": "signed", "kid": kid},
         "inclusion": {"kind": "proven", "transactions": [{

@@ -49,7 +49,7 @@ pub enum Kind {
 
 impl Proof {
     pub(crate) fn read(mut object: Object<'_>) -> Result<Self, Wrong> {
-        let tx = object.text("tx")?.to_owned();
+        let tx = object.name("tx")?.to_owned();
         let kind = match object.text("kind")? {
             "bitcoin" => Kind::Bitcoin(Box::new(bitcoin::Branch::read(&mut object)?)),
             "ethereum" => Kind::Ethereum(Box::new(ethereum::Paths::read(&mut object)?)),

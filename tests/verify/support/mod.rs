@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 pub mod bitcoin;
 pub mod ethereum;
 
+pub const WATCH: &str = "w0123456789abcdef0123456789abcdef";
 /// After all blocks that are made here.
 pub const DEADLINE_MS: u64 = 1_800_000_000_000;
 /// The time of those blocks, seconds.
@@ -101,7 +102,7 @@ pub fn without(value: &Value, pointer: &str) -> Value {
 /// What all artefacts of a watch have, of its first artefact.
 pub fn envelope(artefact: &str, network: &str, subject: &Value, terms: &Value) -> Value {
     json!({
-        "artefact": artefact, "version": 1, "watch": "w1", "index": 1, "network": network, "subject": subject,
+        "artefact": artefact, "version": 1, "watch": WATCH, "index": 1, "network": network, "subject": subject,
         "terms": terms, "binding": {},
     })
 }
