@@ -499,7 +499,7 @@ pub struct ListReceiptsRequest {
     /// Only artefacts with a higher index. Default: all.
     #[prost(uint32, tag = "2")]
     pub after_index: u32,
-    /// At most 1,000. Default: 100.
+    /// At most 1,000. Default: 100. Fewer come where they are large: with proofs an artefact may have a megabyte.
     #[prost(uint32, tag = "3")]
     pub page_size: u32,
 }
