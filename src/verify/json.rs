@@ -129,6 +129,19 @@ impl<'a> Object<'a> {
         self.need(name, found)
     }
 
+    /// A text that names something: it is not empty.
+    pub fn maybe_name(&mut self, name: &str) -> Result<Option<&'a str>, Wrong> {
+        match self.maybe_text(name)? {
+            Some("") => self.wrong(name, "a text that holds something"),
+            text => Ok(text),
+        }
+    }
+
+    pub fn name(&mut self, name: &str) -> Result<&'a str, Wrong> {
+        let found = self.maybe_name(name)?;
+        self.need(name, found)
+    }
+
     pub fn maybe_int(&mut self, name: &str) -> Result<Option<u64>, Wrong> {
         match self.take(name) {
             None => Ok(None),
@@ -220,9 +233,13 @@ impl<'a> Object<'a> {
         all.map_or_else(|| self.wrong(name, "a list of lower-case hex"), Ok)
     }
 
-    /// A list of bytes in lower-case hex; an empty one if there is none.
+    /// A list of bytes in lower-case hex, which is left out where it is empty.
     pub fn maybe_hexes(&mut self, name: &str) -> Result<Vec<Vec<u8>>, Wrong> {
-        if self.left.iter().any(|(found, _)| *found == name) { self.hexes(name) } else { Ok(Vec::new()) }
+        if !self.left.iter().any(|(found, _)| *found == name) {
+            return Ok(Vec::new());
+        }
+        let list = self.hexes(name)?;
+        if list.is_empty() { self.wrong(name, "a list that holds something") } else { Ok(list) }
     }
 
     /// Refuses what nothing was read from: it would stand there unchecked.

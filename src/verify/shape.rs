@@ -13,6 +13,7 @@ use h402_watch_engine::watch::{Outcome, Reason, State};
 use crate::artefact::{Artefact, Counted, Moved, Receipt, Settlement, Told, Tx};
 use crate::json::{Object, bytes};
 use crate::proof::Proof;
+use crate::spelling;
 use crate::wrong::{Code, Wrong, ensure};
 
 const EVENTS: [EventKind; 11] = [
@@ -29,22 +30,22 @@ const EVENTS: [EventKind; 11] = [
     EventKind::Finalized,
 ];
 
+/// The last place that a watch counts to.
+const INDEX_MAX: u64 = 1 << 32;
+
 /// Reads what a JSON value says.
 pub(crate) fn read(json: &Json, receipt_hash: String) -> Result<Artefact, Wrong> {
     let mut root = Object::new(json, "")?;
     let is_settlement = kind(&mut root)?;
     let index = root.int("index")?;
     let previous = root.maybe_text("previous")?.map(hash).transpose()?;
+    ensure(index <= INDEX_MAX, Code::Shape, || format!("no watch has {index} artefacts"))?;
     ensure(index > 0 && previous.is_some() == (index > 1), Code::Inconsistent, || {
         "artefacts are numbered from 1, and all but the first name the one before".into()
     })?;
-    let watch = WatchId::new(root.text("watch")?);
+    let watch = watch(root.text("watch")?, "watch")?;
     let network = root.text("network")?.to_owned();
-    ensure(
-        network.split_once(':').is_some_and(|(space, name)| !space.is_empty() && !name.is_empty()),
-        Code::Shape,
-        || "network is not in CAIP-2 form".into(),
-    )?;
+    ensure(spelling::is_network(&network), Code::Shape, || "network is not in CAIP-2 form".into())?;
     let asked = (root.take("subject"), root.take("terms"), root.take("binding"));
     let (subject, terms, binding) = request(&network, asked)?;
     let states = [State::Pending, State::Seen, State::Included, State::Settled];
@@ -60,6 +61,9 @@ pub(crate) fn read(json: &Json, receipt_hash: String) -> Result<Artefact, Wrong>
     };
     let proofs = match root.maybe_objects("proofs")? {
         None => None,
+        Some(proofs) if proofs.is_empty() => {
+            return Err(Wrong::new(Code::Shape, "proofs is left out where there are none"));
+        }
         Some(proofs) => Some(proofs.into_iter().map(Proof::read).collect::<Result<_, _>>()?),
     };
     root.end()?;
@@ -89,6 +93,11 @@ fn kind(root: &mut Object<'_>) -> Result<bool, Wrong> {
         "settlement" => Ok(true),
         other => Err(Wrong::new(Code::Version, format!("an artefact {other:?} is not known here"))),
     }
+}
+
+fn watch(text: &str, name: &str) -> Result<WatchId, Wrong> {
+    ensure(spelling::is_watch(text), Code::Shape, || format!("{name} is not w and 32 digits of lower-case hex"))?;
+    Ok(WatchId::new(text))
 }
 
 fn hash(text: &str) -> Result<String, Wrong> {
@@ -124,17 +133,17 @@ fn request(network: &str, (subject, terms, binding): Asked<'_>) -> Result<(Subje
 fn read_subject(mut object: Object<'_>) -> Result<Subject, Wrong> {
     let subject = match object.text("kind")? {
         "transaction" => {
-            let tx = TxId::new(object.text("tx")?);
+            let tx = TxId::new(object.name("tx")?);
             Subject::Transaction { tx, expiry: object.maybe_object("expiry")?.map(expiry).transpose()? }
         }
         "address" => Subject::Address,
         "descriptor" => Subject::Descriptor {
-            descriptor: object.text("descriptor")?.to_owned(),
+            descriptor: object.name("descriptor")?.to_owned(),
             gap_limit: object.small("gapLimit")?,
         },
         "authorization" => Subject::Authorization {
-            authorizer: Address::new(object.text("authorizer")?),
-            nonce: object.text("nonce")?.to_owned(),
+            authorizer: Address::new(object.name("authorizer")?),
+            nonce: object.name("nonce")?.to_owned(),
             valid_before: object.maybe_int("validBeforeMs")?.map(Timestamp),
         },
         other => return Err(Wrong::new(Code::Shape, format!("a subject {other:?} is not known here"))),
@@ -147,8 +156,8 @@ fn expiry(mut object: Object<'_>) -> Result<Expiry, Wrong> {
     let expiry = match object.maybe_int("height")? {
         Some(height) => Expiry::Height(height),
         None => Expiry::Nonce {
-            account: Address::new(object.text("nonceAccount")?),
-            value: object.text("nonce")?.to_owned(),
+            account: Address::new(object.name("nonceAccount")?),
+            value: object.name("nonce")?.to_owned(),
         },
     };
     object.end()?;
@@ -159,11 +168,11 @@ fn read_terms(mut object: Object<'_>) -> Result<Terms, Wrong> {
     let rules = [("exact", AmountRule::Exact), ("at_least", AmountRule::AtLeast), ("up_to", AmountRule::UpTo)];
     let at_deadline = [("fail", AtDeadline::Fail), ("extend", AtDeadline::Extend)];
     let terms = Terms {
-        pay_to: Address::new(object.text("payTo")?),
-        asset: AssetId::new(object.text("asset")?),
+        pay_to: Address::new(object.name("payTo")?),
+        asset: AssetId::new(object.name("asset")?),
         amount: object.amount("amount")?,
         amount_rule: object.word("amountRule", &rules)?,
-        payer: object.maybe_text("payer")?.map(Address::new),
+        payer: object.maybe_name("payer")?.map(Address::new),
         depth: depth(object.take("depth"))?,
         not_before: object.maybe_int("notBeforeMs")?.map(Timestamp),
         from_height: object.maybe_int("fromHeight")?,
@@ -182,8 +191,8 @@ fn read_terms(mut object: Object<'_>) -> Result<Terms, Wrong> {
 
 fn reference(json: &Json) -> Result<Address, Wrong> {
     match json {
-        Json::Text(text) => Ok(Address::new(text.as_str())),
-        _ => Err(Wrong::new(Code::Shape, "terms.references holds something else than texts")),
+        Json::Text(text) if !text.is_empty() => Ok(Address::new(text.as_str())),
+        _ => Err(Wrong::new(Code::Shape, "terms.references holds something else than names")),
     }
 }
 
@@ -203,9 +212,9 @@ fn depth(json: Option<&Json>) -> Result<Depth, Wrong> {
 
 fn read_binding(mut object: Object<'_>) -> Result<Binding, Wrong> {
     let binding = Binding {
-        quote_hash: object.maybe_text("quoteHash")?.map(str::to_owned),
-        auth_hash: object.maybe_text("authHash")?.map(str::to_owned),
-        resource: object.maybe_text("resource")?.map(str::to_owned),
+        quote_hash: object.maybe_name("quoteHash")?.map(str::to_owned),
+        auth_hash: object.maybe_name("authHash")?.map(str::to_owned),
+        resource: object.maybe_name("resource")?.map(str::to_owned),
         labels: words(&mut object, "labels")?,
         fx: BTreeMap::new(),
     };
@@ -228,7 +237,7 @@ fn words(object: &mut Object<'_>, name: &str) -> Result<BTreeMap<String, String>
 }
 
 fn block(mut object: Object<'_>) -> Result<BlockRef, Wrong> {
-    let block = BlockRef { height: object.int("height")?, hash: BlockHash::new(object.text("hash")?) };
+    let block = BlockRef { height: object.int("height")?, hash: BlockHash::new(object.name("hash")?) };
     object.end()?;
     Ok(block)
 }
@@ -239,7 +248,7 @@ fn receipt(root: &mut Object<'_>, event: EventKind) -> Result<Receipt, Wrong> {
         transaction: root.maybe_object("transaction")?.map(transaction).transpose()?,
         depth: root.maybe_int("depth")?,
         left_block: root.maybe_object("leftBlock")?.map(block).transpose()?,
-        replaces: root.maybe_text("replaces")?.map(str::to_owned),
+        replaces: root.maybe_name("replaces")?.map(str::to_owned),
     })
 }
 
@@ -300,9 +309,9 @@ fn plain_reason(word: &str) -> Option<Reason> {
 /// A reason that names who is to blame.
 fn named_reason(word: &str, mut by: Object<'_>) -> Result<Option<Reason>, Wrong> {
     let reason = match word {
-        "replaced" => Reason::Replaced { by: TxId::new(by.text("tx")?) },
-        "conflicted" => Reason::Conflicted { by: TxId::new(by.text("tx")?) },
-        "already_claimed" => Reason::AlreadyClaimed { by: WatchId::new(by.text("watch")?) },
+        "replaced" => Reason::Replaced { by: TxId::new(by.name("tx")?) },
+        "conflicted" => Reason::Conflicted { by: TxId::new(by.name("tx")?) },
+        "already_claimed" => Reason::AlreadyClaimed { by: watch(by.text("watch")?, "by.watch")? },
         _ => return Ok(None),
     };
     by.end()?;
@@ -333,8 +342,8 @@ fn transaction(mut object: Object<'_>) -> Result<Tx, Wrong> {
         transfer.end()?;
     }
     let tx = Tx {
-        tx: object.text("tx")?.to_owned(),
-        sender: object.maybe_text("sender")?.map(str::to_owned),
+        tx: object.name("tx")?.to_owned(),
+        sender: object.maybe_name("sender")?.map(str::to_owned),
         block: object.maybe_object("block")?.map(block).transpose()?,
         execution: object.word("execution", &executions)?,
         verification: verification(&mut object)?,
@@ -349,7 +358,8 @@ fn verification(object: &mut Object<'_>) -> Result<Verification, Wrong> {
     let text = object.text("verification")?;
     let quorum = || {
         let (agreed, asked) = text.strip_prefix("quorum:")?.split_once('/')?;
-        Some(Verification::Quorum { agreed: number(agreed)?, asked: number(asked)? })
+        let (agreed, asked) = (number(agreed)?, number(asked)?);
+        (1 <= agreed && agreed <= asked).then_some(Verification::Quorum { agreed, asked })
     };
     let read = match text {
         "trie" => Some(Verification::Trie),
@@ -367,7 +377,7 @@ fn number(text: &str) -> Option<u32> {
 fn counted(mut object: Object<'_>) -> Result<Counted, Wrong> {
     let counted = Counted {
         moved: moved(&mut object)?,
-        tx: object.text("tx")?.to_owned(),
+        tx: object.name("tx")?.to_owned(),
         block: block(object.object("block")?)?,
         verification: verification(&mut object)?,
         notes: words(&mut object, "notes")?,
@@ -380,9 +390,9 @@ fn moved(object: &mut Object<'_>) -> Result<Moved, Wrong> {
     let ways = [Via::Value, Via::Log, Via::Trace, Via::Balance];
     let transfer = Transfer {
         index: object.small("index")?,
-        asset: AssetId::new(object.text("asset")?),
-        from: object.maybe_text("from")?.map(Address::new),
-        to: Address::new(object.text("to")?),
+        asset: AssetId::new(object.name("asset")?),
+        from: object.maybe_name("from")?.map(Address::new),
+        to: Address::new(object.name("to")?),
         amount: object.amount("amount")?,
         via: object.word("via", &ways.map(|via| (via.as_str(), via)))?,
     };

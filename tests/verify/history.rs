@@ -3,12 +3,12 @@
 use h402_watch_engine::canonical::digest;
 use h402_watch_verify::evidence::Evidence;
 use h402_watch_verify::history::History;
-use h402_watch_verify::{Audit, Code, Inclusion, audit};
+use h402_watch_verify::{Audit, Code, Inclusion, NoteCode, audit};
 use serde_json::{Value, json};
 
 use crate::form::golden;
 use crate::support::bitcoin::Block;
-use crate::support::{joined, unsigned, with, without};
+use crate::support::{joined, left, unsigned, with, without};
 
 fn story(name: &str) -> Vec<Evidence> {
     let files = golden().into_iter().filter(|(path, _)| path.parent().is_some_and(|folder| folder.ends_with(name)));
@@ -169,7 +169,7 @@ fn omitted_proofs_are_found_in_the_receipts() {
     assert_eq!(found.wrongs().count(), 0, "{:?}", found.wrongs().next());
     let report = found.artefacts[1].as_ref().expect("in order");
     assert!(matches!(report.inclusion, Inclusion::Proven { .. }), "{report}");
-    assert!(report.notes.iter().any(|note| note.contains("how deep")), "{report}");
+    assert_eq!(left(report), [NoteCode::DepthUnproven], "{report}");
     let alone = audit(&both[1..], None);
     let report = alone.artefacts[0].as_ref().expect("in order");
     assert!(matches!(report.inclusion, Inclusion::NotProven { .. }), "{report}");

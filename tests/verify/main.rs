@@ -6,5 +6,6 @@ mod ethereum;
 mod form;
 mod history;
 mod outcomes;
+mod printing;
 mod signatures;
 mod support;

@@ -1,16 +1,19 @@
 //! Outcomes, and whether they follow from the terms and from what is proven.
 
 use alloy_primitives::{Address, B256, Log, LogData, b256};
-use h402_watch_verify::{Code, Inclusion};
+use h402_watch_verify::{Code, Inclusion, NoteCode};
 use serde_json::{Value, json};
 
 use crate::support::ethereum::{
     Block, CHAIN, HEIGHT, network, payer, receipt, shop, spelled, terms, token, transfer_log, tx,
 };
-use crate::support::{DEADLINE_MS, bitcoin, envelope, good, joined, refused, success, with, without};
+use crate::support::{DEADLINE_MS, WATCH, bitcoin, envelope, good, joined, left, refused, success, with, without};
 
 /// Proven time of all blocks here, ms.
 const TIME_MS: u64 = 1_700_000_000_000;
+/// Names that nothing here has.
+const OTHER: &str = "w22222222222222222222222222222222";
+const TX: &str = "0x2222222222222222222222222222222222222222222222222222222222222222";
 
 /// A failure that the transaction at `index` decided.
 fn failed(block: &Block, index: usize, reason: &str) -> Value {
@@ -111,7 +114,7 @@ fn the_payee_the_asset_and_the_payer_are_those_of_the_terms() {
     refused(&payer_is(&block.sender(0)), Code::Payer);
     // Without a proof nobody says who sent it.
     let unsaid = without(&payer_is(&spelled(token())), "/proofs");
-    assert!(good(&unsaid).notes[0].contains("who sent"), "it is said that it is not shown");
+    assert!(left(&good(&unsaid)).contains(&NoteCode::PayerUnproven), "it is said that it is not shown");
     // What one pays oneself is no payment.
     let own = transfer_log(token(), shop(), shop(), 9);
     let block = Block::of(vec![tx(0, CHAIN)], vec![receipt(0, true, &[own])]);
@@ -143,7 +146,7 @@ fn blocks_are_of_the_time_that_the_terms_say() {
 #[test]
 fn finality_is_left_to_the_authors_word() {
     let tagged = with(&Block::new(3).settled(1), "/terms/depth", json!("finalized"));
-    assert!(good(&tagged).notes[0].contains("how final"));
+    assert_eq!(left(&good(&tagged)), [NoteCode::DepthUnproven]);
     refused(&with(&tagged, "/terms/depth", json!("sure")), Code::Shape);
     refused(&with(&tagged, "/terms/depth", json!(1_u64 << 32)), Code::Shape);
     good(&with(&tagged, "/terms/depth", json!(0)));
@@ -182,7 +185,7 @@ fn many_transactions_are_each_proven() {
     // What follows a replacement says so.
     let mut followed = one.settled(2);
     followed["subject"]["tx"] = json!(other.tx(3));
-    assert!(good(&followed).notes[0].contains("took the place"));
+    assert_eq!(left(&good(&followed)), [NoteCode::SubjectUnproven]);
 }
 
 #[test]
@@ -236,18 +239,18 @@ fn blame_is_on_who_decided() {
     good(&with(&replaced, "/reason", json!("conflicted")));
     refused(&with(&replaced, "/by/tx", json!(block.tx(2))), Code::Reason);
     refused(&without(&replaced, "/by"), Code::Inconsistent);
-    refused(&with(&replaced, "/by", json!({"watch": "w2"})), Code::Shape);
+    refused(&with(&replaced, "/by", json!({"watch": OTHER})), Code::Shape);
     refused(&with(&replaced, "/reason", json!("underpaid")), Code::Inconsistent);
     let mut claimed = failed(&block, 1, "already_claimed");
-    claimed["by"] = json!({"watch": "w2"});
+    claimed["by"] = json!({"watch": OTHER});
     good(&claimed);
-    refused(&with(&claimed, "/by/watch", json!("w1")), Code::Reason);
-    refused(&with(&claimed, "/by", json!({"tx": "w2"})), Code::Shape);
+    refused(&with(&claimed, "/by/watch", json!(WATCH)), Code::Reason);
+    refused(&with(&claimed, "/by", json!({"tx": OTHER})), Code::Shape);
 }
 
 #[test]
 fn failures_without_a_transaction_have_other_evidence() {
-    let subject = json!({"kind": "transaction", "tx": "0x1", "expiry": {"height": 9}});
+    let subject = json!({"kind": "transaction", "tx": TX, "expiry": {"height": 9}});
     let envelope = envelope("settlement", &network(), &subject, &terms("native", "5"));
     let told = |reason: &str, evidence: Value| {
         let rest = json!({
@@ -256,10 +259,10 @@ fn failures_without_a_transaction_have_other_evidence() {
         });
         joined(envelope.clone(), rest)
     };
-    let block = json!({"height": 9, "hash": "0x2"});
+    let block = json!({"height": 9, "hash": TX});
     let expired = told("expired", json!({"kind": "expired", "block": block}));
     assert_eq!(good(&expired).inclusion, Inclusion::Nothing);
-    good(&with(&expired, "/proofs", json!([])));
+    refused(&with(&expired, "/proofs", json!([])), Code::Shape);
     good(&told("deadline_passed", json!({"kind": "deadline"})));
     good(&told("cancelled", json!({"kind": "request"})));
     refused(&without(&expired, "/subject/expiry"), Code::Inconsistent);
@@ -306,7 +309,7 @@ fn an_authorization_is_used_by_the_transaction_that_is_proven() {
     refused(&with(&used, "/subject/nonce", json!(format!("{:#x}", B256::ZERO))), Code::Authorization);
     refused(&with(&used, "/subject/authorizer", json!(spelled(shop()))), Code::Payer);
     // A watch of a transaction that expired says so by other evidence.
-    let tx = json!({"kind": "transaction", "tx": "0x1", "expiry": {"height": 9}});
+    let tx = json!({"kind": "transaction", "tx": TX, "expiry": {"height": 9}});
     refused(&with(&cancelled, "/subject", tx), Code::Inconsistent);
 }
 
@@ -335,7 +338,16 @@ fn receipts_claim_what_counts() {
     assert!(report.to_string().starts_with("ok receipt.json included 1001 proven in block 1000 "), "{report}");
     refused(&with(&included, "/transaction/sender", json!(block.sender(0))), Code::Sender);
     refused(&with(&included, "/transaction/execution", json!("reverted")), Code::Execution);
-    refused(&with(&included, "/transaction/transfers/0/amount", json!("1002")), Code::Transfer);
+    let more = with(&included, "/transaction/transfers/0/amount", json!("1002"));
+    // What it moved is among what was received; what else was received is told as the author's word, and not beside a proof.
+    refused(&more, Code::Amount);
+    refused(&with(&more, "/received", json!("1002")), Code::Transfer);
+    let report = good(&with(&included, "/received", json!("9999")));
+    assert!(report.to_string().starts_with("ok receipt.json included 1001 proven in block 1000 "), "{report}");
+    assert_eq!(
+        (&report.received[..], &report.moved[..], left(&report)),
+        ("9999", "1001", vec![NoteCode::ReceivedUnproven])
+    );
     refused(&with(&included, "/terms/payTo", json!(spelled(payer()))), Code::Recipient);
     refused(&with(&included, "/terms/payer", json!(spelled(shop()))), Code::Payer);
     refused(&without(&included, "/transaction/block"), Code::Inconsistent);
@@ -350,9 +362,14 @@ fn receipts_claim_what_counts() {
     let bare = without(&included, "/proofs");
     let depth = with(&with(&bare, "/event", json!("depth")), "/depth", json!(2));
     good(&depth);
+    for shallow in [0, 1] {
+        refused(&with(&depth, "/depth", json!(shallow)), Code::Inconsistent);
+    }
+    refused(&with(&bare, "/state", json!("seen")), Code::Inconsistent);
+    refused(&with(&late, "/transaction/transfers", json!([])), Code::Inconsistent);
     refused(&with(&bare, "/depth", json!(2)), Code::Inconsistent);
     refused(&with(&bare, "/leftBlock", block.block()), Code::Inconsistent);
-    refused(&with(&bare, "/replaces", json!("0x1")), Code::Inconsistent);
+    refused(&with(&bare, "/replaces", json!(TX)), Code::Inconsistent);
     let seen = with(&without(&bare, "/transaction/block"), "/event", json!("seen"));
     assert_eq!(good(&seen).inclusion, Inclusion::Nothing);
     let orphaned = with(&seen, "/event", json!("orphaned"));
@@ -373,16 +390,20 @@ fn reports_say_what_was_checked() {
     let hash = block.hash();
     assert_eq!(
         report.to_string(),
-        format!("ok settled.json success 1001 proven in block 1000 {hash} with 5 headers on top, signed by {kid}")
+        format!(
+            "ok settled.json success 1001 proven in block 1000 {hash} with 5 headers on top, signed by {kid}; that the \
+             block is on the chain is for a node to say"
+        )
     );
     let written = serde_json::to_value(&report).expect("JSON");
     let expected = json!({
-        "artefact": "settled.json", "watch": "w1", "index": 1, "network": network(), "event": "settled",
-        "outcome": "success", "received": "1001", "receiptHash": report.receipt_hash,
+        "artefact": "settled.json", "watch": WATCH, "index": 1, "network": network(), "event": "settled",
+        "outcome": "success", "received": "1001", "moved": "1001", "receiptHash": report.receipt_hash,
         "signature": {"kind": "signed", "kid": kid},
         "inclusion": {"kind": "proven", "transactions": [{
             "tx": block.tx(1), "height": 1000, "hash": hash, "timeMs": TIME_MS, "headers": 5,
         }]},
+        "notes": [{"code": "block_not_anchored", "said": "that the block is on the chain is for a node to say"}],
     });
     assert_eq!(written, expected);
     let one = crate::support::unsigned(&settled);

@@ -4,7 +4,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use h402_watch_engine::canonical::Json;
 use h402_watch_verify::evidence::Evidence;
 use h402_watch_verify::jwks::{Jwk, Keys};
-use h402_watch_verify::{Code, Report, Wrong, jws, verify};
+use h402_watch_verify::{Code, NoteCode, Report, Wrong, jws, verify};
 use serde_json::{Value, json};
 
 pub mod bitcoin;
@@ -14,6 +14,9 @@ pub mod ethereum;
 pub const DEADLINE_MS: u64 = 1_800_000_000_000;
 /// The time of those blocks, seconds.
 pub const TIME: u32 = 1_700_000_000;
+
+/// The watch of all artefacts that are made here.
+pub const WATCH: &str = "w11111111111111111111111111111111";
 
 /// JSON in its canonical spelling.
 pub fn canonical(value: &Value) -> String {
@@ -98,10 +101,16 @@ pub fn without(value: &Value, pointer: &str) -> Value {
     changed
 }
 
+/// What an artefact leaves to its author's word, but for what all of them do.
+pub fn left(report: &Report) -> Vec<NoteCode> {
+    let codes = report.notes.iter().map(|note| note.code);
+    codes.filter(|code| *code != NoteCode::BlockNotAnchored).collect()
+}
+
 /// What all artefacts of a watch have, of its first artefact.
 pub fn envelope(artefact: &str, network: &str, subject: &Value, terms: &Value) -> Value {
     json!({
-        "artefact": artefact, "version": 1, "watch": "w1", "index": 1, "network": network, "subject": subject,
+        "artefact": artefact, "version": 1, "watch": WATCH, "index": 1, "network": network, "subject": subject,
         "terms": terms, "binding": {},
     })
 }
