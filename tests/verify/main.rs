@@ -1,5 +1,6 @@
 //! Verification of artefacts, offline: proofs are built here, and then spoilt in every way.
 
+mod audit;
 mod bitcoin;
 mod bits;
 mod ethereum;
