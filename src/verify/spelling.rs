@@ -29,9 +29,12 @@ pub(crate) fn is_solana_hash(text: &str) -> bool {
     is_base58(text, 32, 44)
 }
 
+/// Whether a text is spelled as a name is.
+type Spelled = fn(&str) -> bool;
+
 /// Checks the transactions and blocks of an artefact. Those of other networks have no spelling that is known here.
 pub(crate) fn check(artefact: &Artefact) -> Result<(), Wrong> {
-    let (tx, block): (fn(&str) -> bool, fn(&str) -> bool) = match artefact.network.split_once(':') {
+    let (tx, block): (Spelled, Spelled) = match artefact.network.split_once(':') {
         Some(("eip155", _)) => (is_evm_tx, is_evm_hash),
         Some(("bip122", _)) => (is_bitcoin_hash, is_bitcoin_hash),
         Some(("solana", _)) => (|text| is_base58(text, 64, 88), is_solana_hash),

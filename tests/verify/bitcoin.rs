@@ -287,6 +287,17 @@ fn blocks_of_before_bip_34_do_not_state_their_height() {
     assert_eq!(left(&report), [NoteCode::HeightUnproven], "{report}");
     let Inclusion::Proven { transactions } = &report.inclusion else { panic!("{report}") };
     assert_eq!(transactions[0].work_bits, Some(32), "a difficulty of 1");
+    // So it is with failures.
+    let mut failed = settled.clone();
+    failed = crate::support::without(&failed, "/transfers");
+    failed["outcome"] = json!("failed");
+    failed["reason"] = json!("too_early");
+    failed["received"] = json!("0");
+    failed["transaction"] = json!({
+        "tx": settled["transfers"][0]["tx"], "block": settled["transfers"][0]["block"], "execution": "succeeded",
+        "verification": "trie", "transfers": [],
+    });
+    assert_eq!(left(&good(&failed)), [NoteCode::HeightUnproven, NoteCode::ReasonUnproven]);
     // Where blocks state it, this one does not.
     refused(&with(&settled, "/transfers/0/block/height", json!(227_931)), Code::ProofHeight);
 }

@@ -308,6 +308,19 @@ fn an_authorization_is_used_by_the_transaction_that_is_proven() {
     refused(&settled_by(event(USED, shop())).0, Code::Authorization);
     refused(&with(&used, "/subject/nonce", json!(format!("{:#x}", B256::ZERO))), Code::Authorization);
     refused(&with(&used, "/subject/authorizer", json!(spelled(shop()))), Code::Payer);
+    // Whatever else comes of a transaction, it is one that used the authorization, or cancelled it.
+    for (log, code) in [
+        (event(USED, token()), None),
+        (event(CANCELED, token()), None),
+        (event(USED, shop()), Some(Code::Authorization)),
+        (event(B256::ZERO, token()), Some(Code::Authorization)),
+    ] {
+        let failed = with(&settled_by(log).1, "/reason", json!("wrong_recipient"));
+        let failed = with(&failed, "/terms/payTo", json!(spelled(Address::repeat_byte(0xee))));
+        assert_eq!(crate::support::check(&failed).err().map(|wrong| wrong.code), code);
+        let bare = good(&without(&failed, "/proofs"));
+        assert!(left(&bare).contains(&NoteCode::AuthorizationUnproven), "{bare}");
+    }
     // A watch of a transaction that expired says so by other evidence.
     let tx = json!({"kind": "transaction", "tx": TX, "expiry": {"height": 9}});
     refused(&with(&cancelled, "/subject", tx), Code::Inconsistent);
@@ -376,6 +389,56 @@ fn receipts_claim_what_counts() {
     refused(&orphaned, Code::Inconsistent);
     good(&with(&orphaned, "/leftBlock", block.block()));
     assert_eq!(DEADLINE_MS, included["terms"]["deadlineMs"]);
+}
+
+/// What is left to the author's word has a code each.
+#[test]
+fn what_is_not_shown_is_told_by_codes() {
+    use NoteCode as N;
+    let block = Block::new(3);
+    let settled = block.settled(1);
+    assert!(good(&settled).is_fully_shown());
+    let bare = without(&settled, "/proofs");
+    let address = with(&settled, "/subject", json!({"kind": "address"}));
+    let failed = |reason: &str| failed(&block, 1, reason);
+    let cases: [(Value, &[NoteCode], bool); 10] = [
+        (bare.clone(), &[N::TimeUnproven], false),
+        (with(&bare, "/terms/depth", json!(2)), &[N::TimeUnproven, N::DepthUnproven], false),
+        (with(&settled, "/terms/depth", json!(2)), &[N::DepthUnproven], false),
+        (with(&settled, "/terms/depth", json!("safe")), &[N::DepthUnproven], false),
+        (with(&settled, "/terms/memo", json!("order 7")), &[N::MemoUnproven], false),
+        (address.clone(), &[N::CreationUnproven], true),
+        (with(&address, "/terms/fromHeight", json!(HEIGHT)), &[], true),
+        (with(&address, "/terms/notBeforeMs", json!(TIME_MS)), &[], true),
+        (failed("too_early"), &[N::ReasonUnproven], false),
+        (with(&failed("too_early"), "/terms/fromHeight", json!(HEIGHT + 1)), &[], true),
+    ];
+    for (value, codes, is_shown) in cases {
+        let report = good(&value);
+        assert_eq!((&left(&report)[..], report.is_fully_shown()), (codes, is_shown), "{report}");
+    }
+    let words: std::collections::BTreeSet<_> = NoteCode::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(words.len(), NoteCode::ALL.len());
+}
+
+/// Who sent a transaction is stated by receipts; that alone shows nothing.
+#[test]
+fn a_payer_who_is_only_stated_is_not_shown() {
+    let block = Block::new(3);
+    let mut told = failed(&block, 1, "too_early");
+    for name in ["/outcome", "/reason", "/evidence"] {
+        told = without(&told, name);
+    }
+    let mut moved = block.settled(1)["transfers"][0].clone();
+    for name in ["/tx", "/verification", "/block"] {
+        moved = without(&moved, name);
+    }
+    told = joined(told, json!({"artefact": "receipt", "event": "included", "state": "included", "received": "1001"}));
+    told["transaction"]["transfers"] = json!([moved]);
+    let told = with(&told, "/terms/payer", json!(block.sender(1)));
+    assert_eq!(left(&good(&told)), []);
+    let bare = good(&without(&told, "/proofs"));
+    assert_eq!(left(&bare), [NoteCode::SenderUnproven, NoteCode::PayerUnproven]);
 }
 
 /// One line for people, one object for programs.
