@@ -13,7 +13,7 @@ use h402_watch_engine::watch::{Outcome, State};
 
 use crate::proof::Proof;
 use crate::wrong::Wrong;
-use crate::{consistency, json, shape};
+use crate::{consistency, json, shape, spelling};
 
 /// An artefact that was read.
 #[derive(Clone, Debug)]
@@ -143,6 +143,7 @@ impl Artefact {
     pub fn parse(bytes: &[u8]) -> Result<Self, Wrong> {
         let json = json::parse(bytes)?;
         let artefact = shape::read(&json, hex::encode(digest(bytes)))?;
+        spelling::check(&artefact)?;
         consistency::check(&artefact)?;
         Ok(artefact)
     }
@@ -163,6 +164,20 @@ impl Artefact {
         }
     }
 
+    /// The outcome, of a settlement.
+    pub(crate) fn outcome(&self) -> Option<&'static str> {
+        self.settlement().map(|settlement| settlement.outcome.as_str())
+    }
+
+    /// Why it was no success.
+    pub(crate) fn reason(&self) -> Option<&'static str> {
+        match &self.settlement()?.outcome {
+            Outcome::Failed(reason) => Some(reason.as_str()),
+            Outcome::Partial => Some("underpaid"),
+            Outcome::Success => None,
+        }
+    }
+
     /// The file that it stands in, by convention.
     pub fn file_name(&self) -> &'static str {
         match self.told {
@@ -179,11 +194,35 @@ impl Artefact {
         }
     }
 
-    /// The transactions that it says to be in blocks, in its order. Transfers of one transaction stand together.
+    /// The block that its transaction left, if it is about that.
+    pub(crate) fn left_block(&self) -> Option<&BlockRef> {
+        match &self.told {
+            Told::Receipt(receipt) => receipt.left_block.as_ref(),
+            Told::Settlement(_) => None,
+        }
+    }
+
+    /// The transaction that its transaction replaced, if it tells that.
+    pub(crate) fn replaces(&self) -> Option<&str> {
+        match &self.told {
+            Told::Receipt(receipt) => receipt.replaces.as_deref(),
+            Told::Settlement(_) => None,
+        }
+    }
+
+    /// What the transfers that it tells add up to.
+    pub(crate) fn moved(&self) -> Amount {
+        let told = self.transaction().into_iter().flat_map(|tx| &tx.transfers);
+        let counted = self.settlement().into_iter().flat_map(|settlement| &settlement.transfers);
+        let all = told.chain(counted.map(|counted| &counted.moved));
+        all.fold(Amount::ZERO, |sum, moved| sum.saturating_add(moved.transfer.amount))
+    }
+
+    /// The transactions that it says to be in blocks, or to have been in one that left the chain, in its order. Transfers of one transaction stand together.
     pub(crate) fn named(&self) -> Vec<Named<'_>> {
         let mut all: Vec<Named<'_>> = Vec::new();
         if let Some(tx) = self.transaction()
-            && let Some(block) = &tx.block
+            && let Some(block) = tx.block.as_ref().or(self.left_block())
         {
             all.push(Named {
                 tx: &tx.tx,

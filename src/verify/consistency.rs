@@ -62,28 +62,53 @@ fn receipt(artefact: &Artefact, told: &Receipt) -> Result<(), Wrong> {
     };
     let name = event.as_str();
     ensure(placed, Code::Inconsistent, || format!("{name}, and a transaction that is elsewhere, or none"))?;
-    let states: &[State] = match event {
-        E::Included | E::Depth => &[State::Included, State::Settled],
-        E::Seen | E::Accepted | E::Replaced => &[State::Seen, State::Included, State::Settled],
-        E::Late | E::Reversed | E::Finalized => &[State::Settled],
-        E::Orphaned | E::Evicted | E::Settled => &[State::Pending, State::Seen, State::Included, State::Settled],
+    let state = match event {
+        E::Included | E::Depth => matches!(artefact.state, State::Included | State::Settled),
+        E::Seen | E::Accepted | E::Replaced => artefact.state != State::Pending,
+        E::Late | E::Reversed | E::Finalized => artefact.state == State::Settled,
+        E::Orphaned | E::Evicted | E::Settled => true,
     };
-    ensure(states.contains(&artefact.state), Code::Inconsistent, || {
-        format!("{name}, and the watch is {}", artefact.state.as_str())
-    })?;
+    ensure(state, Code::Inconsistent, || format!("{name}, and a watch that is {}", artefact.state.as_str()))?;
+    consistent(told.depth.is_none_or(|depth| depth > 1), "a depth that every block has")?;
     consistent(told.depth.is_some() == (event == E::Depth), "a depth that is not what happened, or none that is")?;
-    consistent(told.depth.is_none_or(|depth| depth > 1), "a depth that the block has from the start")?;
-    let left = told.left_block.is_some() == (event == E::Orphaned) || event == E::Reversed;
-    consistent(left, "a block left, and not what happened")?;
-    let replaces = match (&artefact.subject, &told.replaces) {
-        (Subject::Transaction { tx, .. }, Some(replaced)) => event == E::Replaced && tx.as_str() == replaced,
-        (_, replaced) => event != E::Replaced && replaced.is_none(),
-    };
-    consistent(replaces, "a transaction replaced that is not what was followed, or none")?;
-    let came = event != E::Late || told.transaction.as_ref().is_some_and(|tx| !tx.transfers.is_empty());
-    consistent(came, "nothing that came late")?;
+    consistent(
+        told.left_block.is_some() == (event == E::Orphaned) || event == E::Reversed,
+        "a block left, and not what happened",
+    )?;
+    replaced(artefact, told)?;
+    let late = told.transaction.as_ref().filter(|_| event == E::Late);
+    consistent(late.is_none_or(|tx| !tx.transfers.is_empty()), "late, and nothing came")?;
+    received(artefact, told)?;
     ensure(artefact.proofs.is_none() || matches!(event, E::Included | E::Late), Code::ProofKind, || {
         format!("a receipt of the event {name} has no proofs")
+    })
+}
+
+/// Who takes the place of the watched transaction is another one, and says whose place that is.
+fn replaced(artefact: &Artefact, told: &Receipt) -> Result<(), Wrong> {
+    if told.event != EventKind::Replaced {
+        return consistent(told.replaces.is_none(), "a transaction replaced, and not what happened");
+    }
+    let Subject::Transaction { tx, .. } = &artefact.subject else {
+        return consistent(false, "a transaction replaced, where none is followed");
+    };
+    let by = told.transaction.as_ref().map(|tx| tx.tx.as_str());
+    let other = told.replaces.as_deref() == Some(tx.as_str()) && by != Some(tx.as_str());
+    consistent(other, "a transaction replaced that is not the one that is followed, or by itself")
+}
+
+/// What a transaction moved is among what was received, while it has a place. What came late is not, and what else the watch has
+/// received (by other transactions, for an address; by another use of an authorization that is in a mempool too) is not told.
+fn received(artefact: &Artefact, told: &Receipt) -> Result<(), Wrong> {
+    use EventKind as E;
+    let counts = match told.event {
+        E::Seen | E::Accepted | E::Included | E::Depth | E::Replaced | E::Finalized => true,
+        E::Reversed => told.transaction.as_ref().is_some_and(|tx| tx.block.is_some()),
+        E::Orphaned | E::Evicted | E::Late | E::Settled => false,
+    };
+    let (moved, received) = (artefact.moved(), artefact.received);
+    ensure(!counts || moved <= received, Code::Amount, || {
+        format!("{received} was received, and the transfers alone add up to {moved}")
     })
 }
 
@@ -106,6 +131,8 @@ fn settlement(artefact: &Artefact, told: &Settlement) -> Result<(), Wrong> {
     ensure(artefact.received.is_zero(), Code::Amount, || "a failure that received something".into())?;
     let placed = told.transaction.as_ref().map(|tx| tx.block.is_some() && tx.transfers.is_empty());
     consistent(placed == by_transaction.then_some(true), "a failure without what decided it, or with more than that")?;
+    let moved = told.transaction.as_ref().is_some_and(|tx| !tx.transfers.is_empty());
+    consistent(!moved, "a failure with transfers that counted")?;
     proves(&artefact.subject, &told.evidence, reason)?;
     blames(artefact, told, reason)
 }

@@ -1,12 +1,14 @@
 //! The artefacts of a watch as a hash chain.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use h402_watch_engine::receipt;
 use h402_watch_engine::watch::State;
 use serde::Serialize;
 
 use crate::artefact::Artefact;
+use crate::report::plain;
 use crate::wrong::{Code, Wrong, ensure};
 
 /// What a set of artefacts says of one watch, as a chain.
@@ -26,6 +28,40 @@ pub struct History {
     pub missing: Vec<(u64, u64)>,
     /// The settlement, if it is there.
     pub settled: Option<u64>,
+    /// Its outcome.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<&'static str>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+}
+
+impl History {
+    /// Whether all its artefacts are there, from the first to its settlement, or beyond. Nobody can tell whether there are more
+    /// behind the last.
+    pub fn is_complete(&self) -> bool {
+        self.from == 1 && self.missing.is_empty() && self.settled.is_some()
+    }
+}
+
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = if self.is_complete() { "complete" } else { "incomplete" };
+        write!(f, "{word} {}: artefacts {} to {}", plain(&self.watch), self.from, self.to)?;
+        let before = (self.from > 1).then(|| (1, self.from - 1));
+        for (n, (first, last)) in before.iter().chain(&self.missing).enumerate() {
+            f.write_str(if n == 0 { ", missing " } else { " and " })?;
+            if first == last { write!(f, "{first}")? } else { write!(f, "{first} to {last}")? }
+        }
+        match (self.settled, self.outcome) {
+            (Some(index), Some(outcome)) => write!(f, ", settled by {index}: {outcome}")?,
+            _ => f.write_str(", not settled by any of them")?,
+        }
+        if let Some(reason) = self.reason {
+            write!(f, " ({reason})")?;
+        }
+        write!(f, ", the last is {}", self.receipt_hash)
+    }
 }
 
 /// Checks the chains of the watches whose artefacts these are, in the order of the watches' names. The same artefact may be
@@ -55,13 +91,17 @@ fn one(artefacts: &mut Vec<&Artefact>) -> Result<History, Wrong> {
             format!("artefact {} of watch {} tells other terms than artefact {}", after.index, after.watch, first.index)
         })?;
     }
+    let settled = settled(artefacts)?;
+    let settlement = artefacts.iter().find(|artefact| settled == Some(artefact.index));
     Ok(History {
         watch: first.watch.to_string(),
         from: first.index,
         to: last.index,
         receipt_hash: last.receipt_hash.clone(),
         missing,
-        settled: settled(artefacts)?,
+        settled,
+        outcome: settlement.and_then(|settlement| settlement.outcome()),
+        reason: settlement.and_then(|settlement| settlement.reason()),
     })
 }
 

@@ -129,11 +129,11 @@ impl<'a> Object<'a> {
         self.need(name, found)
     }
 
-    /// A text that names something.
+    /// A text that names something: it is not empty.
     pub fn maybe_name(&mut self, name: &str) -> Result<Option<&'a str>, Wrong> {
         match self.maybe_text(name)? {
-            Some("") => self.wrong(name, "a name: it is empty"),
-            found => Ok(found),
+            Some("") => self.wrong(name, "a text that holds something"),
+            text => Ok(text),
         }
     }
 
@@ -233,9 +233,13 @@ impl<'a> Object<'a> {
         all.map_or_else(|| self.wrong(name, "a list of lower-case hex"), Ok)
     }
 
-    /// A list of bytes in lower-case hex; an empty one if there is none.
+    /// A list of bytes in lower-case hex, which is left out where it is empty.
     pub fn maybe_hexes(&mut self, name: &str) -> Result<Vec<Vec<u8>>, Wrong> {
-        if self.left.iter().any(|(found, _)| *found == name) { self.hexes(name) } else { Ok(Vec::new()) }
+        if !self.left.iter().any(|(found, _)| *found == name) {
+            return Ok(Vec::new());
+        }
+        let list = self.hexes(name)?;
+        if list.is_empty() { self.wrong(name, "a list that holds something") } else { Ok(list) }
     }
 
     /// Refuses what nothing was read from: it would stand there unchecked.

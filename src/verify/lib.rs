@@ -10,18 +10,24 @@ pub mod history;
 pub mod json;
 pub mod jwks;
 pub mod jws;
+pub mod note;
 pub mod proof;
 pub mod report;
 pub mod wrong;
 
+mod claims;
+mod codes;
 mod consistency;
 mod reason;
 mod script;
 mod shape;
+mod spelling;
+mod subject;
 mod terms;
 
 use std::collections::BTreeMap;
 
+use h402_watch_engine::changes::EventKind;
 use h402_watch_engine::id::BlockRef;
 use serde::{Serialize, Serializer};
 
@@ -30,6 +36,7 @@ use evidence::Evidence;
 use history::History;
 use jwks::Keys;
 use jws::Detached;
+pub use note::{Note, NoteCode};
 use proof::{Kind, Proof};
 pub use report::{Inclusion, Report, Signed};
 pub use wrong::{Code, Wrong};
@@ -41,7 +48,7 @@ pub use wrong::{Code, Wrong};
 /// The first thing that is wrong with it.
 pub fn verify(evidence: &Evidence, keys: Option<&Keys>) -> Result<Report, Wrong> {
     let artefact = Artefact::parse(&evidence.artefact)?;
-    one(&artefact, evidence, keys, &BTreeMap::new())
+    one(&artefact, evidence, keys, &Others::default())
 }
 
 /// What a set of artefacts came to.
@@ -77,44 +84,78 @@ impl Audit {
     }
 }
 
-/// Checks artefacts that belong together. Proofs that a settlement omits are taken from the receipts among them.
+/// Checks artefacts that belong together. Proofs that one of them omits, or may not hold, are taken from the receipts among them.
 pub fn audit(evidence: &[Evidence], keys: Option<&Keys>) -> Audit {
     let read: Vec<_> = evidence.iter().map(|one| Artefact::parse(&one.artefact)).collect();
-    let mut proofs = Proofs::new();
-    for artefact in read.iter().flatten().filter(|artefact| artefact.settlement().is_none()) {
-        let held = artefact.proofs.iter().flatten().filter(|proof| proof.kind != Kind::Omitted);
-        for (named, proof) in artefact.named().into_iter().zip(held) {
-            proofs.insert((artefact.watch.to_string(), named.tx.to_owned(), named.block.clone()), proof);
-        }
-    }
+    let others = Others::among(&read, evidence, keys);
     let each = read.iter().zip(evidence).map(|(read, evidence)| {
         let artefact = read.as_ref().map_err(Clone::clone)?;
-        one(artefact, evidence, keys, &proofs)
+        one(artefact, evidence, keys, &others)
     });
-    Audit { artefacts: each.collect(), watches: history::check(read.iter().flatten()) }
+    let mut artefacts: Vec<_> = each.collect();
+    claims::check(&read, &mut artefacts, keys);
+    Audit { artefacts, watches: history::check(read.iter().flatten()) }
 }
 
-/// Proofs of receipts: by watch, transaction and block.
-type Proofs<'a> = BTreeMap<(String, String, BlockRef), &'a Proof>;
+/// What receipts that are in order say, for other artefacts of their watch.
+#[derive(Default)]
+struct Others<'a> {
+    /// Proofs, by watch, transaction and block.
+    proofs: BTreeMap<(&'a str, &'a str, &'a BlockRef), &'a Proof>,
+    /// The first receipt that a transaction took the place of the one that is followed: its index, by watch and transaction.
+    replaced: BTreeMap<(&'a str, &'a str), u64>,
+}
 
-fn one(artefact: &Artefact, evidence: &Evidence, keys: Option<&Keys>, proofs: &Proofs<'_>) -> Result<Report, Wrong> {
-    let signature = match &evidence.signature {
-        None => Signed::Absent,
-        Some(text) => {
-            let signature = Detached::parse(text)?;
-            let kid = signature.kid.clone();
-            match keys {
-                None => Signed::NotChecked { kid },
-                Some(keys) => {
-                    signature.verify(&evidence.artefact, keys)?;
-                    Signed::Signed { kid }
-                }
+impl<'a> Others<'a> {
+    /// Whoever adds a file can't spoil what the others say: a receipt that is not in order says nothing.
+    fn among(read: &'a [Result<Artefact, Wrong>], evidence: &[Evidence], keys: Option<&Keys>) -> Self {
+        let mut others = Self::default();
+        let alone = Self::default();
+        for (artefact, evidence) in read.iter().zip(evidence) {
+            let Ok(artefact) = artefact else { continue };
+            let tells = matches!(artefact.event(), EventKind::Included | EventKind::Late | EventKind::Replaced);
+            if tells && one(artefact, evidence, keys, &alone).is_ok_and(|report| is_vouched(&report, keys)) {
+                others.learn(artefact);
             }
         }
-    };
-    let elsewhere =
-        |tx: &str, block: &BlockRef| proofs.get(&(artefact.watch.to_string(), tx.to_owned(), block.clone())).copied();
+        others
+    }
+
+    fn learn(&mut self, artefact: &'a Artefact) {
+        let watch = artefact.watch.as_str();
+        for (named, proof) in artefact.named().into_iter().zip(artefact.proofs.iter().flatten()) {
+            if !matches!(proof.kind, Kind::Omitted | Kind::None { .. }) {
+                self.proofs.entry((watch, named.tx, named.block)).or_insert(proof);
+            }
+        }
+        if let Some(by) = artefact.transaction().filter(|_| artefact.event() == EventKind::Replaced) {
+            let first = self.replaced.entry((watch, &by.tx)).or_insert(artefact.index);
+            *first = artefact.index.min(*first);
+        }
+    }
+}
+
+/// Whether an artefact has the signature that is asked for.
+fn is_vouched(report: &Report, keys: Option<&Keys>) -> bool {
+    keys.is_none() || matches!(report.signature, Signed::Signed { .. })
+}
+
+fn signature(evidence: &Evidence, keys: Option<&Keys>) -> Result<Signed, Wrong> {
+    let Some(text) = &evidence.signature else { return Ok(Signed::Absent) };
+    let signature = Detached::parse(text)?;
+    let kid = signature.kid.clone();
+    let Some(keys) = keys else { return Ok(Signed::NotChecked { kid }) };
+    signature.verify(&evidence.artefact, keys)?;
+    Ok(Signed::Signed { kid })
+}
+
+fn one(artefact: &Artefact, evidence: &Evidence, keys: Option<&Keys>, others: &Others<'_>) -> Result<Report, Wrong> {
+    let signature = signature(evidence, keys)?;
+    let watch = artefact.watch.as_str();
+    let elsewhere = |tx: &str, block: &BlockRef| others.proofs.get(&(watch, tx, block)).copied();
+    let replaced = |tx: &str| others.replaced.get(&(watch, tx)).copied().filter(|index| *index < artefact.index);
     let checked = proof::check(artefact, &elsewhere)?;
-    let notes = terms::check(artefact, &checked)?;
+    let mut notes = terms::check(artefact, &checked)?;
+    notes.extend(subject::check(artefact, &checked, &replaced)?);
     Ok(Report::new(artefact, signature, checked, notes))
 }

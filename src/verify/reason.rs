@@ -2,7 +2,7 @@
 //!
 //! A reason names what the transfer lacks that comes closest to the terms, so that one which comes closer contradicts it.
 //! Calls inside transactions, other watches' claims and what the service knew of the watch's own past don't show, and
-//! contradict nothing.
+//! contradict nothing: they are left to the author's word.
 
 use h402_watch_engine::amount::Amount;
 use h402_watch_engine::id::AssetId;
@@ -11,17 +11,61 @@ use h402_watch_engine::request::Subject;
 use h402_watch_engine::watch::Reason;
 
 use crate::artefact::{Artefact, Settlement};
+use crate::note::{Note, NoteCode};
 use crate::proof::{Checked, Shown};
 use crate::wrong::{Code, Wrong, ensure};
 
-/// Checks the reason of a failure that a transaction decided.
+/// Checks the reason of a failure; returns what of it is left to the author's word.
 pub(crate) fn check(
     artefact: &Artefact,
     settlement: &Settlement,
     reason: &Reason,
     checked: &Checked,
-) -> Result<(), Wrong> {
-    let Some(shown) = settlement.transaction.as_ref().and_then(|tx| checked.find(&tx.tx)) else { return Ok(()) };
+) -> Result<Option<Note>, Wrong> {
+    let name = reason.as_str();
+    let Some(tx) = &settlement.transaction else {
+        let said = format!("{name}: that nothing came which counts, no proof shows");
+        return Ok(Some(Note::new(NoteCode::AbsenceUnproven, said)));
+    };
+    let shown = checked.find(&tx.tx);
+    if let Some(shown) = shown {
+        contradiction(artefact, shown, reason)?;
+    }
+    let follows = shown.is_some_and(|shown| follows(artefact, shown, reason));
+    Ok((!follows)
+        .then(|| Note::new(NoteCode::ReasonUnproven, format!("the reason {name} does not follow from proofs"))))
+}
+
+/// Calls inside a transaction may move native coin, and don't show.
+fn calls_may_pay(artefact: &Artefact) -> bool {
+    artefact.network.starts_with("eip155:") && artefact.terms.asset.as_str() == AssetId::NATIVE
+}
+
+/// Whether a reason follows from what is proven.
+fn follows(artefact: &Artefact, shown: &Shown, reason: &Reason) -> bool {
+    let terms = &artefact.terms;
+    match reason {
+        Reason::Reverted => shown.succeeded == Some(false),
+        Reason::Overpaid => shown.is_read && !calls_may_pay(artefact),
+        Reason::DeadlinePassed => true,
+        Reason::WrongRecipient | Reason::WrongAsset | Reason::Underpaid => shown.is_read && !calls_may_pay(artefact),
+        Reason::PayerMismatch => shown.sender.is_some() && !calls_may_pay(artefact),
+        Reason::TooEarly => {
+            terms.not_before.is_some_and(|from| shown.time_ms < from.0)
+                || terms.from_height.is_some_and(|from| shown.block.height < from && shown.states_height)
+        }
+        // Of a use of an authorization: it is checked whether the transaction cancelled it.
+        Reason::Expired => true,
+        Reason::MemoMismatch
+        | Reason::ReferenceMissing
+        | Reason::Replaced { .. }
+        | Reason::Conflicted { .. }
+        | Reason::AlreadyClaimed { .. }
+        | Reason::Cancelled => false,
+    }
+}
+
+fn contradiction(artefact: &Artefact, shown: &Shown, reason: &Reason) -> Result<(), Wrong> {
     let terms = &artefact.terms;
     let transfers = shown.transfers.iter();
     let pays = |one: &&Transfer| one.to == terms.pay_to && one.asset == terms.asset && !one.amount.is_zero();
@@ -33,8 +77,10 @@ pub(crate) fn check(
         }
         Reason::Overpaid => {
             let sum = payments.iter().map(|one| one.amount).fold(Amount::ZERO, Amount::saturating_add);
-            let calls_may_pay = artefact.network.starts_with("eip155:") && terms.asset.as_str() == AssetId::NATIVE;
-            contradicts(!calls_may_pay && sum <= terms.amount, "the proven transaction pays no more than was asked")
+            contradicts(
+                !calls_may_pay(artefact) && sum <= terms.amount,
+                "the proven transaction pays no more than was asked",
+            )
         }
         Reason::PayerMismatch => {
             let fits = payments.iter().any(|one| is_of_payer(artefact, shown, one));

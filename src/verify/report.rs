@@ -1,13 +1,13 @@
 //! What verification came to: what was checked, what was shown, and what is left to the author's word.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
 
-use crate::artefact::{Artefact, Told};
+use crate::artefact::Artefact;
+use crate::note::{Note, NoteCode};
 use crate::proof::{Checked, Shown, Unshown};
-
-use h402_watch_engine::watch::Outcome;
 
 /// An artefact in which nothing is wrong, and how much of it was shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -29,8 +29,11 @@ pub struct Report {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
-    /// What has come, in the asset's smallest unit.
+    /// What has come, in the asset's smallest unit: of a settlement what counted; of a receipt what the watch has in all, as its
+    /// author says.
     pub received: String,
+    /// What the transfers that it tells add up to: those that its proofs are of.
+    pub moved: String,
     /// The digest of the artefact.
     pub receipt_hash: String,
     /// Who vouches for it.
@@ -39,7 +42,7 @@ pub struct Report {
     pub inclusion: Inclusion,
     /// What else is left to the word of whoever signed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
 }
 
 /// Who vouches for an artefact.
@@ -99,7 +102,7 @@ pub struct InBlock {
     pub time_ms: u64,
     /// The headers on top of it.
     pub headers: usize,
-    /// On Bitcoin: the block and the headers took about 2^this hashes to make, rounded up.
+    /// On Bitcoin: the block and the headers took about 2^this hashes to make, rounded down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub work_bits: Option<u32>,
 }
@@ -117,37 +120,59 @@ pub struct Unproven {
 }
 
 impl Report {
-    pub(crate) fn new(artefact: &Artefact, signature: Signed, checked: Checked, notes: Vec<String>) -> Self {
-        let outcome = match &artefact.told {
-            Told::Receipt(_) => None,
-            Told::Settlement(settlement) => Some(&settlement.outcome),
-        };
-        let reason = match outcome {
-            Some(Outcome::Failed(reason)) => Some(reason.as_str()),
-            Some(Outcome::Partial) => Some("underpaid"),
-            _ => None,
-        };
-        let mut said: Vec<String> = Vec::new();
-        for note in notes {
-            if !said.contains(&note) {
-                said.push(note);
-            }
-        }
+    pub(crate) fn new(artefact: &Artefact, signature: Signed, checked: Checked, notes: Vec<Note>) -> Self {
+        let mut notes = notes;
+        notes.extend(anchored(&checked));
+        let mut told = BTreeSet::new();
+        notes.retain(|note| told.insert(note.clone()));
         Self {
             artefact: artefact.file_name(),
             watch: artefact.watch.to_string(),
             index: artefact.index,
             network: artefact.network.clone(),
             event: artefact.event().as_str(),
-            outcome: outcome.map(Outcome::as_str),
-            reason,
+            outcome: artefact.outcome(),
+            reason: artefact.reason(),
             received: artefact.received.to_string(),
+            moved: artefact.moved().to_string(),
             receipt_hash: artefact.receipt_hash.clone(),
             signature,
             inclusion: Inclusion::new(checked),
-            notes: said,
+            notes,
         }
     }
+
+    /// Whether all that can be shown is: the transactions are in their blocks, if it names any, and no term of the payment is left
+    /// to the author's word. That the blocks are on the chain is for a node to say.
+    pub fn is_fully_shown(&self) -> bool {
+        let shown = matches!(self.inclusion, Inclusion::Proven { .. } | Inclusion::Nothing);
+        shown && !self.notes.iter().any(|note| note.code.leaves_a_term())
+    }
+}
+
+/// What shows that the blocks are on the chain: work, at best.
+fn anchored(checked: &Checked) -> Option<Note> {
+    let first = checked.shown.first()?;
+    let said = match (first.work_bits, first.weak_work) {
+        (Some(_), None) => "that the block is on the chain, its work alone shows",
+        (_, Some(weak)) => weak,
+        (None, None) => "that the block is on the chain is for a node to say",
+    };
+    Some(Note::new(NoteCode::BlockNotAnchored, said))
+}
+
+/// A text as it may be printed: whatever is no visible character, or turns the direction of writing, is escaped, so that a text
+/// stays on its line and looks like what it is. Texts in artefacts are whatever their author wrote; file names are whatever theirs did.
+pub fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '"' | '\'' | '\\' => out.push(character),
+            // What is not printable, and what is drawn onto the character before.
+            _ => out.extend(character.escape_debug()),
+        }
+    }
+    out
 }
 
 impl Inclusion {
@@ -188,7 +213,7 @@ impl fmt::Display for Report {
         if let Some(reason) = self.reason {
             write!(f, " ({reason})")?;
         }
-        write!(f, " {} {}, {}", self.received, self.inclusion, self.signature)?;
+        write!(f, " {} {}, {}", self.moved, self.inclusion, self.signature)?;
         for note in &self.notes {
             write!(f, "; {note}")?;
         }
@@ -211,17 +236,21 @@ impl fmt::Display for Inclusion {
             if n > 0 {
                 f.write_str(" and ")?;
             }
-            write!(f, "block {} {}", one.height, one.hash)?;
+            write!(f, "block {} {}", one.height, plain(&one.hash))?;
             match one.headers {
                 0 => {}
                 1 => f.write_str(" with 1 header on top")?,
                 headers => write!(f, " with {headers} headers on top")?,
             }
+            if let Some(bits) = one.work_bits {
+                write!(f, ", work 2^{bits}")?;
+            }
         }
         for one in unproven {
+            let (tx, why) = (plain(&one.tx), plain(&one.why));
             match one.index {
-                Some(index) => write!(f, ", transfer {index} of {} {}", one.tx, one.why)?,
-                None => write!(f, ", {}: {}", one.tx, one.why)?,
+                Some(index) => write!(f, ", transfer {index} of {tx} {why}")?,
+                None => write!(f, ", {tx}: {why}")?,
             }
         }
         Ok(())
@@ -231,8 +260,8 @@ impl fmt::Display for Inclusion {
 impl fmt::Display for Signed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Signed { kid } => write!(f, "signed by {kid}"),
-            Self::NotChecked { kid } => write!(f, "its signature by {kid} not checked"),
+            Self::Signed { kid } => write!(f, "signed by {}", plain(kid)),
+            Self::NotChecked { kid } => write!(f, "its signature by {} not checked", plain(kid)),
             Self::Absent => f.write_str("not signed"),
         }
     }

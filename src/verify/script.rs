@@ -2,7 +2,7 @@
 
 use std::str::FromStr as _;
 
-use bitcoin::secp256k1::Secp256k1;
+use bitcoin::secp256k1::{Secp256k1, VerifyOnly};
 use bitcoin::{Address, Network, Script};
 use miniscript::Descriptor;
 use miniscript::descriptor::DescriptorPublicKey;
@@ -24,13 +24,27 @@ pub(crate) fn address(script: &Script, network: Network) -> String {
     Address::from_script(script, network).map_or_else(|_| format!("script:{script:x}"), |address| address.to_string())
 }
 
-/// The address that a descriptor derives; `None` if it derives none there.
-pub(crate) fn derive(descriptor: &str, (branch, index): (u32, u32), network: Network) -> Option<String> {
-    if descriptor.len() > DESCRIPTOR_MAX {
-        return None;
+/// A descriptor that was read once, to derive many addresses.
+pub(crate) struct Derivation {
+    branches: Vec<Descriptor<DescriptorPublicKey>>,
+    network: Network,
+    secp: Secp256k1<VerifyOnly>,
+}
+
+impl Derivation {
+    /// Reads a descriptor; `None` if it is none.
+    pub fn new(descriptor: &str, network: Network) -> Option<Self> {
+        if descriptor.len() > DESCRIPTOR_MAX {
+            return None;
+        }
+        let branches = Descriptor::<DescriptorPublicKey>::from_str(descriptor).ok()?.into_single_descriptors().ok()?;
+        Some(Self { branches, network, secp: Secp256k1::verification_only() })
     }
-    let branches = Descriptor::<DescriptorPublicKey>::from_str(descriptor).ok()?.into_single_descriptors().ok()?;
-    let branch = branches.get(usize::try_from(branch).ok()?)?;
-    let derived = branch.derived_descriptor(&Secp256k1::verification_only(), index).ok()?;
-    derived.address(network).ok().map(|address| address.to_string())
+
+    /// The address at a place; `None` if it derives none there.
+    pub fn address(&self, (branch, index): (u32, u32)) -> Option<String> {
+        let branch = self.branches.get(usize::try_from(branch).ok()?)?;
+        let derived = branch.derived_descriptor(&self.secp, index).ok()?;
+        derived.address(self.network).ok().map(|address| address.to_string())
+    }
 }

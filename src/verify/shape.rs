@@ -13,6 +13,7 @@ use h402_watch_engine::watch::{Outcome, Reason, State};
 use crate::artefact::{Artefact, Counted, Moved, Receipt, Settlement, Told, Tx};
 use crate::json::{Object, bytes};
 use crate::proof::Proof;
+use crate::spelling;
 use crate::wrong::{Code, Wrong, ensure};
 
 const EVENTS: [EventKind; 11] = [
@@ -29,18 +30,22 @@ const EVENTS: [EventKind; 11] = [
     EventKind::Finalized,
 ];
 
+/// The last place that a watch counts to.
+const INDEX_MAX: u64 = 1 << 32;
+
 /// Reads what a JSON value says.
 pub(crate) fn read(json: &Json, receipt_hash: String) -> Result<Artefact, Wrong> {
     let mut root = Object::new(json, "")?;
     let is_settlement = kind(&mut root)?;
     let index = root.int("index")?;
     let previous = root.maybe_text("previous")?.map(hash).transpose()?;
+    ensure(index <= INDEX_MAX, Code::Shape, || format!("no watch has {index} artefacts"))?;
     ensure(index > 0 && previous.is_some() == (index > 1), Code::Inconsistent, || {
         "artefacts are numbered from 1, and all but the first name the one before".into()
     })?;
-    let watch = watch(root.text("watch")?)?;
+    let watch = watch(root.text("watch")?, "watch")?;
     let network = root.text("network")?.to_owned();
-    ensure(is_caip_2(&network), Code::Shape, || "network is not in CAIP-2 form".into())?;
+    ensure(spelling::is_network(&network), Code::Shape, || "network is not in CAIP-2 form".into())?;
     let asked = (root.take("subject"), root.take("terms"), root.take("binding"));
     let (subject, terms, binding) = request(&network, asked)?;
     let states = [State::Pending, State::Seen, State::Included, State::Settled];
@@ -56,7 +61,9 @@ pub(crate) fn read(json: &Json, receipt_hash: String) -> Result<Artefact, Wrong>
     };
     let proofs = match root.maybe_objects("proofs")? {
         None => None,
-        Some(proofs) if proofs.is_empty() => return Err(Wrong::new(Code::Shape, "proofs is there, and holds none")),
+        Some(proofs) if proofs.is_empty() => {
+            return Err(Wrong::new(Code::Shape, "proofs is left out where there are none"));
+        }
         Some(proofs) => Some(proofs.into_iter().map(Proof::read).collect::<Result<_, _>>()?),
     };
     root.end()?;
@@ -88,21 +95,9 @@ fn kind(root: &mut Object<'_>) -> Result<bool, Wrong> {
     }
 }
 
-fn watch(text: &str) -> Result<WatchId, Wrong> {
-    let good = text.strip_prefix('w').is_some_and(|digits| digits.len() == 32 && bytes(digits).is_some());
-    ensure(good, Code::Shape, || "a watch is named by w and 32 lower-case hex digits".into())?;
+fn watch(text: &str, name: &str) -> Result<WatchId, Wrong> {
+    ensure(spelling::is_watch(text), Code::Shape, || format!("{name} is not w and 32 digits of lower-case hex"))?;
     Ok(WatchId::new(text))
-}
-
-/// A namespace and a reference (CAIP-2).
-fn is_caip_2(text: &str) -> bool {
-    let Some((space, reference)) = text.split_once(':') else { return false };
-    let lower = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let any = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    (3..=8).contains(&space.len())
-        && space.bytes().all(lower)
-        && (1..=32).contains(&reference.len())
-        && reference.bytes().all(any)
 }
 
 fn hash(text: &str) -> Result<String, Wrong> {
@@ -217,9 +212,9 @@ fn depth(json: Option<&Json>) -> Result<Depth, Wrong> {
 
 fn read_binding(mut object: Object<'_>) -> Result<Binding, Wrong> {
     let binding = Binding {
-        quote_hash: object.maybe_text("quoteHash")?.map(str::to_owned),
-        auth_hash: object.maybe_text("authHash")?.map(str::to_owned),
-        resource: object.maybe_text("resource")?.map(str::to_owned),
+        quote_hash: object.maybe_name("quoteHash")?.map(str::to_owned),
+        auth_hash: object.maybe_name("authHash")?.map(str::to_owned),
+        resource: object.maybe_name("resource")?.map(str::to_owned),
         labels: words(&mut object, "labels")?,
         fx: BTreeMap::new(),
     };
@@ -316,7 +311,7 @@ fn named_reason(word: &str, mut by: Object<'_>) -> Result<Option<Reason>, Wrong>
     let reason = match word {
         "replaced" => Reason::Replaced { by: TxId::new(by.name("tx")?) },
         "conflicted" => Reason::Conflicted { by: TxId::new(by.name("tx")?) },
-        "already_claimed" => Reason::AlreadyClaimed { by: watch(by.text("watch")?)? },
+        "already_claimed" => Reason::AlreadyClaimed { by: watch(by.text("watch")?, "by.watch")? },
         _ => return Ok(None),
     };
     by.end()?;
@@ -363,8 +358,8 @@ fn verification(object: &mut Object<'_>) -> Result<Verification, Wrong> {
     let text = object.text("verification")?;
     let quorum = || {
         let (agreed, asked) = text.strip_prefix("quorum:")?.split_once('/')?;
-        let count = |text| number(text).filter(|count| *count > 0);
-        Some(Verification::Quorum { agreed: count(agreed)?, asked: count(asked)? })
+        let (agreed, asked) = (number(agreed)?, number(asked)?);
+        (1 <= agreed && agreed <= asked).then_some(Verification::Quorum { agreed, asked })
     };
     let read = match text {
         "trie" => Some(Verification::Trie),

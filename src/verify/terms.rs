@@ -1,41 +1,64 @@
 //! Whether what is said, and what is proven of it, meets the terms.
 
 use h402_watch_engine::amount::Amount;
-use h402_watch_engine::input::AuthorizationUse;
+use h402_watch_engine::changes::EventKind;
 use h402_watch_engine::judge::satisfies;
 use h402_watch_engine::request::{AmountRule, Depth, Subject, Terms};
-use h402_watch_engine::watch::{Outcome, Reason};
+use h402_watch_engine::watch::Outcome;
 
 use crate::artefact::{Artefact, Moved, Named, Settlement};
+use crate::note::{Note, NoteCode};
 use crate::proof::{Checked, Shown};
+use crate::reason;
+use crate::script::{self, Derivation};
 use crate::wrong::{Code, Wrong, ensure};
-use crate::{reason, script};
+
+/// The headers that have to lie on a coinbase before its coin can be spent (consensus: `COINBASE_MATURITY` less its own block).
+const MATURITY: usize = 99;
 
 /// Checks an artefact against its terms; returns what it leaves to its author's word.
-pub(crate) fn check(artefact: &Artefact, checked: &Checked) -> Result<Vec<String>, Wrong> {
-    let mut notes = Vec::new();
+pub(crate) fn check(artefact: &Artefact, checked: &Checked) -> Result<Vec<Note>, Wrong> {
+    let mut check = Check { artefact, payees: Payees::new(artefact), notes: Vec::new() };
     if let Some(tx) = artefact.transaction() {
+        let shown = checked.find(&tx.tx);
+        check.sender(&tx.tx, tx.sender.as_deref(), shown);
         for moved in &tx.transfers {
-            transfer(artefact, moved, Payer::of(artefact, moved, tx.sender.as_deref(), true), &mut notes)?;
+            check.transfer(moved, Sender { stated: tx.sender.as_deref(), is_stated: true, shown })?;
         }
     }
-    let Some(settlement) = artefact.settlement() else { return Ok(notes) };
+    for one in artefact.named() {
+        check.height(&one, checked.find(one.tx));
+    }
+    check.event();
+    let Some(settlement) = artefact.settlement() else { return Ok(check.notes) };
+    let paid = !matches!(settlement.outcome, Outcome::Failed(_));
     for one in artefact.named() {
         let shown = checked.find(one.tx);
-        if !matches!(settlement.outcome, Outcome::Failed(_)) {
-            paid(artefact, &one, shown, &mut notes)?;
+        if paid {
+            check.paid(&one, shown)?;
         }
-        if let Some(shown) = shown {
-            depth(&artefact.terms, shown, &mut notes)?;
-        }
+        check.depth(&one, shown)?;
     }
-    words(artefact, settlement, &mut notes);
     match &settlement.outcome {
-        Outcome::Failed(reason) => reason::check(artefact, settlement, reason, checked)?,
+        Outcome::Failed(reason) => check.notes.extend(reason::check(artefact, settlement, reason, checked)?),
         outcome => sum(artefact, settlement, outcome)?,
     }
-    authorization(artefact, settlement, checked)?;
-    Ok(notes)
+    Ok(check.notes)
+}
+
+struct Check<'a> {
+    artefact: &'a Artefact,
+    payees: Payees,
+    notes: Vec<Note>,
+}
+
+/// Who sent a transaction: as is stated, and as is shown.
+#[derive(Clone, Copy)]
+struct Sender<'a> {
+    stated: Option<&'a str>,
+    /// Whether it would be stated, if it were known.
+    is_stated: bool,
+    shown: Option<&'a Shown>,
 }
 
 /// Whether those who paid are those who should have.
@@ -43,130 +66,205 @@ pub(crate) fn check(artefact: &Artefact, checked: &Checked) -> Result<Vec<String
 enum Payer {
     Fits,
     Differs,
-    /// Who sent the transaction is not said.
-    Unsaid,
+    /// It would fit, and nothing shows who sent the transaction.
+    Unshown,
 }
 
 impl Payer {
     /// The payer is the transfer's `from`, or who sent the transaction.
-    fn of(artefact: &Artefact, moved: &Moved, sender: Option<&str>, is_said: bool) -> Self {
+    fn of(artefact: &Artefact, moved: &Moved, sender: Sender<'_>) -> Self {
         let Some(payer) = &artefact.terms.payer else { return Self::Fits };
-        match sender {
-            _ if moved.transfer.from.as_ref() == Some(payer) => Self::Fits,
-            Some(sender) if sender == payer.as_str() => Self::Fits,
-            None if !is_said => Self::Unsaid,
-            _ => Self::Differs,
+        if moved.transfer.from.as_ref() == Some(payer) {
+            return Self::Fits;
+        }
+        match (sender.shown.filter(|shown| shown.is_read), sender.stated) {
+            (Some(shown), _) if shown.sender.as_deref() == Some(payer.as_str()) => Self::Fits,
+            (Some(_), _) => Self::Differs,
+            (None, Some(stated)) if stated == payer.as_str() => Self::Unshown,
+            (None, None) if !sender.is_stated => Self::Unshown,
+            (None, _) => Self::Differs,
         }
     }
 }
 
-/// A transfer that is claimed counts: it is of the asset, to the payee, by the payer.
-fn transfer(artefact: &Artefact, moved: &Moved, payer: Payer, notes: &mut Vec<String>) -> Result<(), Wrong> {
-    let (terms, transfer) = (&artefact.terms, &moved.transfer);
-    let index = transfer.index;
-    recipient(artefact, moved, notes)?;
-    ensure(transfer.asset == terms.asset, Code::Asset, || {
-        format!("transfer {index} is of {}, not of {}", transfer.asset, terms.asset)
-    })?;
-    ensure(!transfer.amount.is_zero(), Code::Amount, || format!("transfer {index} is of nothing"))?;
-    ensure(transfer.from.as_ref() != Some(&transfer.to), Code::Payer, || {
-        format!("transfer {index} is to the one that it is from")
-    })?;
-    if let Subject::Authorization { authorizer, .. } = &artefact.subject {
-        ensure(transfer.from.as_ref() == Some(authorizer), Code::Payer, || {
-            format!("transfer {index} is not from {authorizer}, who signed the authorization")
+/// Who may be paid: the payee of the terms, or whom its descriptor derives.
+enum Payees {
+    One,
+    Derived(Option<Derivation>),
+    /// A descriptor of a network that is not known here.
+    NotKnown,
+}
+
+impl Payees {
+    fn new(artefact: &Artefact) -> Self {
+        let Subject::Descriptor { descriptor, .. } = &artefact.subject else { return Self::One };
+        match artefact.network.strip_prefix("bip122:").and_then(script::network) {
+            Some(network) => Self::Derived(Derivation::new(descriptor, network)),
+            None => Self::NotKnown,
+        }
+    }
+}
+
+impl Check<'_> {
+    fn note(&mut self, code: NoteCode, said: String) {
+        self.notes.push(Note::new(code, said));
+    }
+
+    /// A transfer that is claimed counts: it is of the asset, to the payee, by the payer.
+    fn transfer(&mut self, moved: &Moved, sender: Sender<'_>) -> Result<(), Wrong> {
+        let (terms, transfer) = (&self.artefact.terms, &moved.transfer);
+        let index = transfer.index;
+        ensure(transfer.asset == terms.asset, Code::Asset, || {
+            format!("transfer {index} is of {}, not of {}", transfer.asset, terms.asset)
         })?;
-    }
-    match payer {
-        Payer::Fits => Ok(()),
-        Payer::Unsaid => {
-            notes.push(format!("who sent the transaction of transfer {index} is not shown"));
-            Ok(())
+        ensure(!transfer.amount.is_zero(), Code::Amount, || format!("transfer {index} is of nothing"))?;
+        ensure(transfer.from.as_ref() != Some(&transfer.to), Code::Payer, || {
+            format!("transfer {index} is to the one that it is from")
+        })?;
+        if let Subject::Authorization { authorizer, .. } = &self.artefact.subject {
+            ensure(transfer.from.as_ref() == Some(authorizer), Code::Payer, || {
+                format!("transfer {index} is not from {authorizer}, who signed the authorization")
+            })?;
         }
-        Payer::Differs => Err(Wrong::new(Code::Payer, format!("transfer {index} is not from the payer of the terms"))),
-    }
-}
-
-fn recipient(artefact: &Artefact, moved: &Moved, notes: &mut Vec<String>) -> Result<(), Wrong> {
-    let to = moved.transfer.to.as_str();
-    let wrong = |said: String| Err(Wrong::new(Code::Recipient, said));
-    let Subject::Descriptor { descriptor, .. } = &artefact.subject else {
-        if to != artefact.terms.pay_to.as_str() || moved.path.is_some() {
-            return wrong(format!("{to} is not who the terms say is paid"));
+        self.recipient(moved)?;
+        match Payer::of(self.artefact, moved, sender) {
+            Payer::Fits => {}
+            Payer::Unshown => {
+                let said = format!("who sent the transaction of transfer {index} is not shown");
+                self.note(NoteCode::PayerUnproven, said);
+            }
+            Payer::Differs => {
+                let said = format!("transfer {index} is not from the payer of the terms");
+                return Err(Wrong::new(Code::Payer, said));
+            }
         }
-        return Ok(());
-    };
-    let Some((branch, index)) = moved.path else {
-        return wrong(format!("it is not said where the descriptor derives {to}"));
-    };
-    if branch != 0 {
-        return wrong(format!("{branch}/{index} is for change: whoever pays there pays themselves"));
+        Ok(())
     }
-    let Some(network) = artefact.network.strip_prefix("bip122:").and_then(script::network) else {
-        notes.push(format!("that the descriptor derives {to} is not checked on this network"));
-        return Ok(());
-    };
-    match script::derive(descriptor, (branch, index), network) {
-        Some(derived) if derived == to => Ok(()),
-        _ => wrong(format!("the descriptor does not derive {to} at {branch}/{index}")),
-    }
-}
 
-/// What counted towards an outcome.
-fn paid(artefact: &Artefact, one: &Named<'_>, shown: Option<&Shown>, notes: &mut Vec<String>) -> Result<(), Wrong> {
-    for moved in &one.transfers {
-        let is_said = shown.is_some_and(|shown| shown.is_read);
-        let sender = shown.and_then(|shown| shown.sender.as_deref());
-        transfer(artefact, moved, Payer::of(artefact, moved, sender, is_said), notes)?;
+    fn recipient(&mut self, moved: &Moved) -> Result<(), Wrong> {
+        let to = moved.transfer.to.as_str();
+        let wrong = |said: String| Err(Wrong::new(Code::Recipient, said));
+        if matches!(self.payees, Payees::One) {
+            let fits = to == self.artefact.terms.pay_to.as_str() && moved.path.is_none();
+            return if fits { Ok(()) } else { wrong(format!("{to} is not who the terms say is paid")) };
+        }
+        let Some((branch, index)) = moved.path else {
+            return wrong(format!("it is not said where the descriptor derives {to}"));
+        };
+        if branch != 0 {
+            return wrong(format!("{branch}/{index} is for change: whoever pays there pays themselves"));
+        }
+        if let Payees::Derived(derivation) = &self.payees {
+            let derived = derivation.as_ref().and_then(|derivation| derivation.address((branch, index)));
+            let fits = derived.as_deref() == Some(to);
+            return if fits {
+                Ok(())
+            } else {
+                wrong(format!("the descriptor does not derive {to} at {branch}/{index}"))
+            };
+        }
+        let said = format!("that the descriptor derives {to} is not checked on this network");
+        self.note(NoteCode::RecipientUnproven, said);
+        Ok(())
     }
-    let terms = &artefact.terms;
-    let height = one.block.height;
-    ensure(terms.from_height.is_none_or(|from| from <= height), Code::TooEarly, || {
-        format!("{} is at height {height}, below the one that the terms say", one.tx)
-    })?;
-    let Some(shown) = shown else { return Ok(()) };
-    let time = shown.time_ms;
-    ensure(terms.not_before.is_none_or(|from| from.0 <= time), Code::TooEarly, || {
-        format!("the block of {} states {time} ms, which is before the time that the terms say", one.tx)
-    })?;
-    ensure(time <= terms.deadline.0, Code::Deadline, || {
-        format!("the block of {} states {time} ms, which is after the deadline", one.tx)
-    })?;
-    if !shown.states_height {
-        notes.push(format!("no block states its height before {height}; that of {} is not shown", one.tx));
-    }
-    Ok(())
-}
 
-/// A settlement comes of blocks that are as deep as the terms ask.
-fn depth(terms: &Terms, shown: &Shown, notes: &mut Vec<String>) -> Result<(), Wrong> {
-    let needed = match terms.depth {
-        Depth::Blocks(blocks) => usize::try_from(blocks.saturating_sub(1)).unwrap_or(usize::MAX),
-        Depth::Tag(_) => {
-            notes.push(format!("how final the block of {} is, no proof shows", shown.tx));
+    /// A sender that is stated, and not shown.
+    fn sender(&mut self, tx: &str, stated: Option<&str>, shown: Option<&Shown>) {
+        if let Some(stated) = stated
+            && shown.is_none_or(|shown| shown.sender.is_none())
+        {
+            self.note(NoteCode::SenderUnproven, format!("that {stated} sent {tx} is not shown"));
+        }
+    }
+
+    /// Blocks of long ago don't say how high they are.
+    fn height(&mut self, one: &Named<'_>, shown: Option<&Shown>) {
+        if shown.is_some_and(|shown| !shown.states_height) {
+            let height = one.block.height;
+            let said = format!("no block states its height before {height}; that of {} is not shown", one.tx);
+            self.note(NoteCode::HeightUnproven, said);
+        }
+    }
+
+    /// What counted towards an outcome.
+    fn paid(&mut self, one: &Named<'_>, shown: Option<&Shown>) -> Result<(), Wrong> {
+        for moved in &one.transfers {
+            self.transfer(moved, Sender { stated: None, is_stated: false, shown })?;
+        }
+        let terms = &self.artefact.terms;
+        let height = one.block.height;
+        ensure(terms.from_height.is_none_or(|from| from <= height), Code::TooEarly, || {
+            format!("{} is at height {height}, below the one that the terms say", one.tx)
+        })?;
+        if terms.bind() {
+            let said = format!("that {} carries the memo and names the references, no proof shows", one.tx);
+            self.note(NoteCode::MemoUnproven, said);
+        }
+        let Some(shown) = shown else {
+            let said = format!("that the block of {} states a time that the terms allow, no proof shows", one.tx);
+            self.note(NoteCode::TimeUnproven, said);
+            return Ok(());
+        };
+        let time = shown.time_ms;
+        ensure(terms.not_before.is_none_or(|from| from.0 <= time), Code::TooEarly, || {
+            format!("the block of {} states {time} ms, which is before the time that the terms say", one.tx)
+        })?;
+        ensure(time <= terms.deadline.0, Code::Deadline, || {
+            format!("the block of {} states {time} ms, which is after the deadline", one.tx)
+        })?;
+        if shown.is_coinbase && shown.headers < MATURITY {
+            let said = format!("{} is a coinbase: that 100 blocks allow its coin to be spent, no headers show", one.tx);
+            self.note(NoteCode::MaturityUnproven, said);
+        }
+        Ok(())
+    }
+
+    /// A settlement comes of blocks that are as deep as the terms ask.
+    fn depth(&mut self, one: &Named<'_>, shown: Option<&Shown>) -> Result<(), Wrong> {
+        let needed = match self.artefact.terms.depth {
+            Depth::Blocks(blocks) => usize::try_from(blocks.saturating_sub(1)).unwrap_or(usize::MAX),
+            Depth::Tag(_) => {
+                self.note(NoteCode::DepthUnproven, format!("how final the block of {} is, no proof shows", one.tx));
+                return Ok(());
+            }
+        };
+        let found = shown.map_or(0, |shown| shown.headers);
+        if found == 0 && needed > 0 {
+            self.note(NoteCode::DepthUnproven, format!("no headers show how deep the block of {} is", one.tx));
             return Ok(());
         }
-    };
-    let found = shown.headers;
-    if found == 0 && needed > 0 {
-        notes.push(format!("no headers show how deep the block of {} is", shown.tx));
-        return Ok(());
+        ensure(found >= needed, Code::Depth, || {
+            format!("{found} headers stand on the block of {}, where the terms ask {needed}", one.tx)
+        })
     }
-    ensure(found >= needed, Code::Depth, || {
-        format!("{found} headers stand on the block of {}, where the terms ask {needed}", shown.tx)
-    })
-}
 
-/// Memos and references stand in the terms alone.
-fn words(artefact: &Artefact, settlement: &Settlement, notes: &mut Vec<String>) {
-    let terms = &artefact.terms;
-    if terms.bind() && !settlement.transfers.is_empty() {
-        notes.push("that the payment carries the memo and names the references, no proof shows".into());
-    }
-    if let Subject::Transaction { tx, .. } = &artefact.subject
-        && let Some(counted) = settlement.transfers.iter().find(|counted| counted.tx != tx.as_str())
-    {
-        notes.push(format!("that {} took the place of {tx}, no proof shows", counted.tx));
+    /// What no proof could show of an event.
+    fn event(&mut self) {
+        let artefact = self.artefact;
+        let (event, terms) = (artefact.event(), &artefact.terms);
+        let what = match event {
+            EventKind::Seen | EventKind::Accepted => Some("that a mempool held it"),
+            EventKind::Evicted => Some("that no mempool holds it"),
+            EventKind::Depth => Some("how many blocks are on top"),
+            EventKind::Orphaned => Some("that the block left the chain"),
+            EventKind::Reversed => Some("that the chain took it back"),
+            EventKind::Finalized => Some("that no reorg can reach it"),
+            EventKind::Included | EventKind::Replaced | EventKind::Late | EventKind::Settled => None,
+        };
+        if let Some(what) = what {
+            self.note(NoteCode::EventUnproven, format!("{}: {what}, is the author's word", event.as_str()));
+        }
+        if artefact.settlement().is_none() && artefact.moved() != artefact.received {
+            let said = format!("that the watch has {} in all is the author's word", artefact.received);
+            self.note(NoteCode::ReceivedUnproven, said);
+        }
+        let adds_up = matches!(artefact.subject, Subject::Address | Subject::Descriptor { .. });
+        let ageless = terms.not_before.is_none() && terms.from_height.is_none();
+        if adds_up && ageless && matches!(event, EventKind::Settled | EventKind::Late) && !artefact.moved().is_zero() {
+            let said = "the terms say no time and no height that payments have to be younger than: that the watch is older \
+                        than they are, is the author's word";
+            self.note(NoteCode::CreationUnproven, said.into());
+        }
     }
 }
 
@@ -193,27 +291,4 @@ fn asked(terms: &Terms) -> String {
         AmountRule::UpTo => "up to",
     };
     format!("{rule} {}", terms.amount)
-}
-
-/// What a proven transaction did to a watched authorization.
-fn authorization(artefact: &Artefact, settlement: &Settlement, checked: &Checked) -> Result<(), Wrong> {
-    let Subject::Authorization { authorizer, nonce, .. } = &artefact.subject else { return Ok(()) };
-    let cancelled = match &settlement.outcome {
-        Outcome::Failed(Reason::Expired) => true,
-        Outcome::Failed(_) => return Ok(()),
-        _ => false,
-    };
-    for shown in &checked.shown {
-        let wanted = AuthorizationUse {
-            asset: artefact.terms.asset.clone(),
-            authorizer: authorizer.clone(),
-            nonce: nonce.clone(),
-            cancelled,
-        };
-        let did = if cancelled { "cancel" } else { "use" };
-        ensure(shown.authorizations.contains(&wanted), Code::Authorization, || {
-            format!("{} did not {did} the authorization {nonce} of {authorizer}", shown.tx)
-        })?;
-    }
-    Ok(())
 }

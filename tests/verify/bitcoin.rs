@@ -1,18 +1,19 @@
 //! Proofs of Bitcoin.
 
 use bitcoin::absolute::LockTime;
+use bitcoin::block::Header;
 use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::hashes::Hash as _;
 use bitcoin::opcodes::OP_0;
 use bitcoin::{CompactTarget, ScriptBuf, Transaction, Witness};
-use h402_watch_verify::{Code, Inclusion};
+use h402_watch_verify::{Code, Inclusion, NoteCode};
 use serde_json::{Value, json};
 
 use crate::support::bitcoin::{
     Block, NETWORK, Node, branch, coinbase, coinbase_of, hexes, levels, mined, pair, payment, shop, shop_script,
     stripped, unmined,
 };
-use crate::support::{good, refused, with};
+use crate::support::{check, good, left, refused, with};
 
 const BRANCH: &str = "/proofs/0/branch";
 const COINBASE_BRANCH: &str = "/proofs/0/coinbaseBranch";
@@ -31,8 +32,9 @@ fn every_place_in_a_block_is_proven() {
             let Inclusion::Proven { transactions } = &report.inclusion else { panic!("{report}") };
             let one = &transactions[0];
             assert_eq!((one.height, &one.hash), (500, &block.header.block_hash().to_string()));
-            assert_eq!(one.work_bits, Some(2), "regtest asks for two hashes");
-            assert_eq!(report.notes, [""; 0]);
+            assert_eq!(one.work_bits, Some(1), "regtest asks for two hashes");
+            let of_coinbase: &[NoteCode] = if place == 0 { &[NoteCode::MaturityUnproven] } else { &[] };
+            assert_eq!(left(&report), of_coinbase);
         }
     }
     // A coinbase alone: the root is its id.
@@ -204,8 +206,7 @@ fn nothing_is_below_a_transaction() {
     for pointer in ["/transfers/0/tx", "/proofs/0/tx", "/subject/tx"] {
         small = with(&small, pointer, json!(block.tx(2)));
     }
-    let theirs = with(&block.proof(2), "/tx", json!("other"));
-    let theirs = with(&theirs, "/tx", json!(block.tx(2)));
+    let theirs = block.proof(2);
     refused(&with(&small, "/proofs/0", theirs), Code::ProofNode);
 }
 
@@ -246,7 +247,7 @@ fn the_coinbase_states_the_height() {
     for height in [1, 2, 15, 16, 17, 127, 128, 255, 256, 500, 32_767, 32_768, 800_000] {
         let block = Block::new(3, height);
         let report = good(&block.settled(1));
-        assert_eq!(report.notes, [""; 0]);
+        assert_eq!(left(&report), []);
         for other in [height + 1, height + 16, height + 256, height * 256] {
             refused(&with(&block.settled(1), "/transfers/0/block/height", json!(other)), Code::ProofHeight);
         }
@@ -267,8 +268,8 @@ fn the_coinbase_states_the_height() {
 /// A block of the main network, of January 2009: its header, its coinbase and its other transaction.
 const OLD_BLOCK: &str = "010000004ddccd549d28f385ab457e98d1b11ce80bfea2c5ab93015ade4973e400000000bf4473e53794beae34e64fccc471dace6ae544180816f89591894e0f417a914cd74d6e49ffff001d323b3a7b0201000000010000000000000000000000000000000000000000000000000000000000000000ffffffff0804ffff001d026e04ffffffff0100f2052a0100000043410446ef0102d1ec5240f0d061a4246c1bdef63fc3dbab7733052fbbf0ecd8f41fc26bf049ebb4f9527f374280259e7cfa99c48b0e3f39c51347a19a5819651503a5ac00000000010000000321f75f3139a013f50f315b23b0c9a2b6eac31e2bec98e5891c924664889942260000000049483045022100cb2c6b346a978ab8c61b18b5e9397755cbd17d6eb2fe0083ef32e067fa6c785a02206ce44e613f31d9a6b0517e46f3db1576e9812cc98d159bfdaf759a5014081b5c01ffffffff79cda0945903627c3da1f85fc95d0b8ee3e76ae0cfdc9a65d09744b1f8fc85430000000049483045022047957cdd957cfd0becd642f6b84d82f49b6cb4c51a91f49246908af7c3cfdf4a022100e96b46621f1bffcf5ea5982f88cef651e9354f5791602369bf5a82a6cd61a62501fffffffffe09f5fe3ffbf5ee97a54eb5e5069e9da6b4856ee86fc52938c2f979b0f38e82000000004847304402204165be9a4cbab8049e1af9723b96199bfd3e85f44c6b4c0177e3962686b26073022028f638da23fc003760861ad481ead4099312c60030d4cb57820ce4d33812a5ce01ffffffff01009d966b01000000434104ea1feff861b51fe3f5f8a3b12d0f4712db80e919548a80839fc47c6a21e66d957e9c5d8cd108c7a2d2324bad71f9904ac0ae7336507d785b17a2c115e427a32fac00000000";
 
-#[test]
-fn blocks_of_before_bip_34_do_not_state_their_height() {
+/// The second transaction of that block, as one that paid.
+fn old_settled() -> Value {
     let old: bitcoin::Block = deserialize(&hex::decode(OLD_BLOCK).expect("hex")).expect("a block");
     let block = Block { header: old.header, txs: old.txdata, height: 170 };
     let paid = &block.txs[1].output[0];
@@ -287,13 +288,65 @@ fn blocks_of_before_bip_34_do_not_state_their_height() {
     for pointer in ["/transfers/0/tx", "/subject/tx"] {
         settled = with(&settled, pointer, json!(block.tx(1)));
     }
-    settled = with(&settled, "/proofs/0", block.proof(1));
+    with(&settled, "/proofs/0", block.proof(1))
+}
+
+#[test]
+fn blocks_of_before_bip_34_do_not_state_their_height() {
+    let settled = old_settled();
     let report = good(&settled);
-    assert!(report.notes[0].contains("states its height"), "{report}");
+    assert_eq!(left(&report), [NoteCode::HeightUnproven], "{report}");
     let Inclusion::Proven { transactions } = &report.inclusion else { panic!("{report}") };
-    assert_eq!(transactions[0].work_bits, Some(33), "a difficulty of 1");
+    assert_eq!(transactions[0].work_bits, Some(32), "a difficulty of 1");
+    // So it is with failures.
+    let mut failed = settled.clone();
+    failed = crate::support::without(&failed, "/transfers");
+    failed["outcome"] = json!("failed");
+    failed["reason"] = json!("too_early");
+    failed["received"] = json!("0");
+    failed["transaction"] = json!({
+        "tx": settled["transfers"][0]["tx"], "block": settled["transfers"][0]["block"], "execution": "succeeded",
+        "verification": "trie", "transfers": [],
+    });
+    assert_eq!(left(&good(&failed)), [NoteCode::HeightUnproven, NoteCode::ReasonUnproven]);
     // Where blocks state it, this one does not.
     refused(&with(&settled, "/transfers/0/block/height", json!(227_931)), Code::ProofHeight);
+}
+
+/// Whoever makes headers chooses what they ask: on the main network that follows from the header below.
+#[test]
+fn headers_of_another_difficulty_are_refused() {
+    let old: bitcoin::Block = deserialize(&hex::decode(OLD_BLOCK).expect("hex")).expect("a block");
+    let settled = old_settled();
+    let next =
+        |bits: u32, below| Header { prev_blockhash: below, bits: CompactTarget::from_consensus(bits), ..old.header };
+    for (bits, said) in
+        [(0x1d00_fffe, "another difficulty"), (0x207f_ffff, "another difficulty"), (0x1d00_ffff, "not worked")]
+    {
+        let header = next(bits, old.header.block_hash());
+        let forged = with(&settled, "/proofs/0/headers", json!([hex::encode(serialize(&header))]));
+        let wrong = check(&forged).expect_err("no work");
+        assert!(wrong.code == Code::ProofWork && wrong.said.contains(said), "{bits:x}: {wrong}");
+    }
+}
+
+/// Elsewhere the rules are not known, or the work is not what makes a block.
+#[test]
+fn work_on_other_networks_is_said_to_prove_little() {
+    let report = good(&Block::new(4, 500).settled(1));
+    let note = report.notes.iter().find(|note| note.code == NoteCode::BlockNotAnchored).expect("said");
+    assert!(note.said.contains("proves little"), "{report}");
+    let report = good(&old_settled());
+    assert!(report.to_string().contains(", work 2^32"), "{report}");
+    assert!(report.notes.iter().any(|note| note.said.contains("its work alone")), "{report}");
+}
+
+#[test]
+fn coin_of_a_coinbase_matures() {
+    let block = Block::new(4, 500);
+    let on_top = |count: usize| with(&block.settled(0), "/proofs/0/headers", json!(block.headers(count)));
+    assert_eq!(left(&good(&on_top(98))), [NoteCode::MaturityUnproven]);
+    assert_eq!(left(&good(&on_top(99))), []);
 }
 
 #[test]
@@ -318,7 +371,7 @@ fn the_header_is_the_blocks_and_was_worked_for() {
     let main = with(&settled, "/network", json!("bip122:000000000019d6689c085ae165831e93"));
     refused(&main, Code::ProofWork);
     refused(&with(&settled, "/network", json!("bip122:12a765e31ffd4059bada1e25190f6e98")), Code::Network);
-    refused(&with(&settled, "/network", json!("eip155:1")), Code::ProofKind);
+    refused(&with(&settled, "/network", json!("test:1")), Code::ProofKind);
     refused(&with(&settled, "/transfers/0/block/hash", json!(other.block_hash().to_string())), Code::ProofHeader);
 }
 
@@ -326,15 +379,16 @@ fn the_header_is_the_blocks_and_was_worked_for() {
 fn headers_stand_on_top_of_each_other() {
     let block = Block::new(4, 500);
     let settled = with(&block.settled(1), "/terms/depth", json!(6));
-    assert!(good(&settled).notes[0].contains("how deep"), "without headers it is said that there are none");
+    assert_eq!(left(&good(&settled)), [NoteCode::DepthUnproven], "without headers it is said that there are none");
     let on_top = |headers: &[String]| with(&settled, "/proofs/0/headers", json!(headers));
     let headers = block.headers(6);
     for count in [5, 6] {
         let report = good(&on_top(&headers[..count]));
         let Inclusion::Proven { transactions } = &report.inclusion else { panic!("{report}") };
-        // Two hashes each: 12 are 4 bits long, and so are 14.
-        assert_eq!((transactions[0].headers, transactions[0].work_bits), (count, Some(4)));
-        assert_eq!(report.notes, [""; 0]);
+        // Two hashes each: 12 are 2^3 and some, and so are 14.
+        assert_eq!((transactions[0].headers, transactions[0].work_bits), (count, Some(3)));
+        assert!(report.to_string().contains(&format!(" with {count} headers on top, work 2^3,")), "{report}");
+        assert_eq!(left(&report), []);
     }
     refused(&on_top(&headers[..4]), Code::Depth);
     refused(&on_top(&headers[1..]), Code::ProofHeaders);
@@ -429,7 +483,7 @@ fn addresses_of_a_descriptor_are_derived() {
         with(&settled, "/transfers/0/path", json!(format!("{branch}/{index}")))
     };
     for index in [0, 1, 77] {
-        assert_eq!(good(&paid_to(0, index)).notes, [""; 0]);
+        assert_eq!(left(&good(&paid_to(0, index))), [NoteCode::CreationUnproven]);
         refused(&with(&paid_to(0, index), "/transfers/0/path", json!(format!("0/{}", index + 1))), Code::Recipient);
         refused(&paid_to(1, index), Code::Recipient);
         refused(&with(&paid_to(1, index), "/transfers/0/path", json!(format!("0/{index}"))), Code::Recipient);

@@ -2,11 +2,11 @@
 
 use alloy_consensus::Header;
 use alloy_primitives::{B256, keccak256};
-use h402_watch_verify::{Code, Inclusion};
+use h402_watch_verify::{Code, Inclusion, NoteCode};
 use serde_json::{Value, json};
 
 use crate::support::ethereum::{Block, CHAIN, HEIGHT, payer, receipt, shop, spelled, token, transfer_log, trie, tx};
-use crate::support::{good, refused, with, without};
+use crate::support::{good, left, refused, with, without};
 
 const TX_PROOF: &str = "/proofs/0/transactionProof";
 const RECEIPT_PROOF: &str = "/proofs/0/receiptProof";
@@ -28,7 +28,8 @@ fn every_place_in_a_block_is_proven() {
                 let Inclusion::Proven { transactions } = &report.inclusion else { panic!("{report}") };
                 assert_eq!(transactions.len(), 1);
                 assert_eq!((transactions[0].height, &transactions[0].hash), (HEIGHT, &block.hash()));
-                assert_eq!(report.notes, [""; 0], "{count}, {place}");
+                assert_eq!(left(&report), [], "{count}, {place}");
+                assert!(report.is_fully_shown(), "{report}");
             }
         }
     }
@@ -92,7 +93,7 @@ fn the_header_is_the_blocks() {
     let other = Header { number: HEIGHT + 1, ..block.header.clone() };
     refused(&with(&settled, "/proofs/0/header", encode(&other)), Code::ProofHeader);
     refused(&with(&settled, "/transfers/0/block/hash", json!(format!("{:#x}", B256::ZERO))), Code::ProofHeader);
-    refused(&with(&settled, "/transfers/0/block/hash", json!(block.hash().to_uppercase())), Code::ProofHeader);
+    refused(&with(&settled, "/transfers/0/block/hash", json!(block.hash().to_uppercase())), Code::Shape);
     refused(&with(&settled, "/transfers/0/block/height", json!(HEIGHT - 1)), Code::ProofHeight);
     for bytes in ["", "80", "c0", "f8"] {
         refused(&with(&settled, "/proofs/0/header", json!(bytes)), Code::ProofEncoding);
@@ -197,7 +198,7 @@ fn a_transaction_of_another_chain_is_refused() {
         };
         refused(&settled, Code::Network);
         good(&with(&settled, "/network", json!(format!("eip155:{}", CHAIN + 1))));
-        refused(&with(&settled, "/network", json!("bip122:0f9188f13cb7b2c71f2a335e3a4fc328")), Code::ProofKind);
+        refused(&with(&settled, "/network", json!("bip122:0f9188f13cb7b2c71f2a335e3a4fc328")), Code::Shape);
         refused(&with(&settled, "/network", json!("test:1")), Code::ProofKind);
     }
 }
@@ -221,12 +222,12 @@ fn what_calls_did_is_not_proven() {
 fn headers_stand_on_top_of_each_other() {
     let block = Block::new(3);
     let settled = with(&block.settled(1), "/terms/depth", json!(4));
-    assert!(good(&settled).notes[0].contains("how deep"), "without headers it is said that there are none");
+    assert_eq!(left(&good(&settled)), [NoteCode::DepthUnproven], "without headers it is said that there are none");
     let on_top = |headers: &[String]| with(&settled, "/proofs/0/headers", json!(headers));
     let headers = block.headers(5);
     for count in [3, 4, 5] {
         let report = good(&on_top(&headers[..count]));
-        assert_eq!(report.notes, [""; 0]);
+        assert_eq!(left(&report), []);
         assert!(report.to_string().contains(&format!("with {count} headers on top")), "{report}");
     }
     refused(&on_top(&headers[..2]), Code::Depth);

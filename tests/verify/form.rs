@@ -10,12 +10,17 @@ use serde_json::{Value, json};
 use crate::support::bitcoin::Block;
 use crate::support::{canonical, check, good, keys, refused, signed, unsigned, with, without};
 
-/// The golden artefacts of the engine, by folder and name.
+/// The golden artefacts of the engine, by folder and name. The proofs in one of the folders have the shapes of proofs, and are of
+/// no chain.
 pub fn golden() -> Vec<(PathBuf, Vec<u8>)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
     let mut files = Vec::new();
     for folder in std::fs::read_dir(root).expect("the golden artefacts") {
-        for file in std::fs::read_dir(folder.expect("a folder").path()).expect("a folder") {
+        let folder = folder.expect("a folder").path();
+        if folder.ends_with("proofs") {
+            continue;
+        }
+        for file in std::fs::read_dir(folder).expect("a folder") {
             let path = file.expect("a file").path();
             let bytes = std::fs::read(&path).expect("bytes");
             files.push((path, bytes.strip_suffix(b"\n").map_or(bytes.clone(), <[u8]>::to_vec)));
@@ -198,17 +203,26 @@ fn other_artefacts_are_not_known() {
     refused(&with(&settled, "/event", json!("included")), Code::Inconsistent);
     refused(&with(&settled, "/state", json!("included")), Code::Inconsistent);
     for network in
-        ["bitcoin", "ab:1", "abcdefghi:1", "Abc:1", "abc:", "abc:1:2", "abc:é", &format!("abc:{}", "1".repeat(33))]
+        ["bitcoin", "a:b", "abc:", ":abc", "UPPER:1", "toolongspace:1", "test:a b", "test:1:2", "test:\u{202e}"]
     {
         refused(&with(&settled, "/network", json!(network)), Code::Shape);
     }
-    for watch in ["w1", &"0".repeat(33), &format!("w{}", "0".repeat(31)), &format!("w{}", "A".repeat(32))] {
+    let long = format!("test:{}", "1".repeat(33));
+    refused(&with(&settled, "/network", json!(long)), Code::Shape);
+    for watch in ["", "w1", "x11111111111111111111111111111111", "w1111111111111111111111111111111G", "w\n"] {
         refused(&with(&settled, "/watch", json!(watch)), Code::Shape);
     }
-    for name in ["/subject/tx", "/terms/payTo", "/transfers/0/to", "/transfers/0/block/hash", "/proofs/0/tx"] {
-        refused(&with(&settled, name, json!("")), Code::Shape);
+    for pointer in
+        ["/transfers/0/tx", "/subject/tx", "/proofs/0/tx", "/transfers/0/block/hash", "/transfers/0/to", "/terms/payTo"]
+    {
+        refused(&with(&settled, pointer, json!("")), Code::Shape);
     }
-    refused(&with(&settled, "/terms/references", json!([""])), Code::Shape);
+    for pointer in ["/transfers/0/tx", "/subject/tx", "/proofs/0/tx", "/transfers/0/block/hash"] {
+        refused(&with(&settled, pointer, json!("AB".repeat(32))), Code::Shape);
+    }
+    refused(&with(&settled, "/binding/quoteHash", json!("")), Code::Shape);
+    refused(&with(&settled, "/proofs/0/headers", json!([])), Code::Shape);
+    refused(&with(&settled, "/index", json!((1_u64 << 32) + 1)), Code::Shape);
     refused(&with(&settled, "/index", json!(0)), Code::Inconsistent);
     refused(&with(&settled, "/index", json!(2)), Code::Inconsistent);
     refused(&with(&settled, "/previous", json!("ab".repeat(32))), Code::Inconsistent);
@@ -221,7 +235,7 @@ fn other_artefacts_are_not_known() {
         refused(&with(&settled, "/received", json!(amount)), Code::Shape);
         refused(&with(&settled, "/terms/amount", json!(amount)), Code::Shape);
     }
-    for words in ["trust", "quorum:1", "quorum:01/2", "quorum:0/2", "quorum:1/2/3"] {
+    for words in ["trust", "quorum:1", "quorum:01/2", "quorum:1/2/3", "quorum:0/0", "quorum:0/1", "quorum:3/2"] {
         refused(&with(&settled, "/transfers/0/verification", json!(words)), Code::Shape);
     }
     good(&with(&settled, "/transfers/0/verification", json!("quorum:2/3")));
@@ -250,19 +264,25 @@ fn proofs_stand_where_they_may() {
     let none = json!({"tx": block.tx(1), "kind": "none", "statement": "the node is pruned"});
     let report = good(&with(&settled, "/proofs/0", none.clone()));
     assert!(report.to_string().contains("the node is pruned"), "{report}");
-    for (name, value) in [("slot", json!(7)), ("blockhash", json!("x")), ("commitment", json!("finalized"))] {
-        let mut more = none.clone();
+    let said = [("slot", json!(7)), ("blockhash", json!("4".repeat(44))), ("commitment", json!("finalized"))];
+    let mut more = none.clone();
+    for (name, value) in said.clone() {
         more[name] = value;
-        refused(&with(&settled, "/proofs/0", more), Code::ProofKind);
     }
+    refused(&with(&settled, "/proofs/0", more.clone()), Code::ProofKind);
+    for (name, _) in &said {
+        refused(&without(&with(&settled, "/proofs/0", more.clone()), &format!("/proofs/0/{name}")), Code::Shape);
+    }
+    refused(&with(&settled, "/proofs/0", with(&more, "/commitment", json!("processed"))), Code::Shape);
+    refused(&with(&settled, "/proofs/0", with(&more, "/blockhash", json!("x"))), Code::Shape);
     let mut solana = with(&settled, "/network", json!("solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"));
-    solana["proofs"][0] = none;
-    let hash = block.header.block_hash().to_string();
-    solana["proofs"][0]["blockhash"] = json!(hash);
-    solana["proofs"][0]["slot"] = json!(7);
-    solana["proofs"][0]["commitment"] = json!("finalized");
+    solana["proofs"][0] = more;
+    for pointer in ["/transfers/0/tx", "/proofs/0/tx", "/subject/tx"] {
+        solana = with(&solana, pointer, json!("5".repeat(88)));
+    }
+    solana = with(&solana, "/transfers/0/block/hash", json!("4".repeat(44)));
     assert!(matches!(good(&solana).inclusion, Inclusion::NotProven { .. }));
-    refused(&with(&solana, "/proofs/0/blockhash", json!("other")), Code::ProofHeader);
+    refused(&with(&solana, "/proofs/0/blockhash", json!("5".repeat(44))), Code::ProofHeader);
 }
 
 #[test]

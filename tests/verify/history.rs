@@ -3,12 +3,12 @@
 use h402_watch_engine::canonical::digest;
 use h402_watch_verify::evidence::Evidence;
 use h402_watch_verify::history::History;
-use h402_watch_verify::{Audit, Code, Inclusion, audit};
+use h402_watch_verify::{Audit, Code, Inclusion, NoteCode, audit};
 use serde_json::{Value, json};
 
 use crate::form::golden;
 use crate::support::bitcoin::Block;
-use crate::support::{joined, unsigned, with, without};
+use crate::support::{joined, left, unsigned, with, without};
 
 fn story(name: &str) -> Vec<Evidence> {
     let files = golden().into_iter().filter(|(path, _)| path.parent().is_some_and(|folder| folder.ends_with(name)));
@@ -73,6 +73,30 @@ fn what_is_missing_is_told() {
     let some = [all[2].clone(), all[3].clone(), all[6].clone()];
     let [Ok(one)] = &histories(&some)[..] else { panic!("one watch") };
     assert_eq!((one.from, one.to, &one.missing[..], one.settled), (3, 7, &[(5, 6)][..], None));
+    assert!(!one.is_complete());
+    let line = format!(
+        "incomplete {}: artefacts 3 to 7, missing 1 to 2 and 5 to 6, not settled by any of them, the last is {}",
+        one.watch,
+        hash(&all[6])
+    );
+    assert_eq!(one.to_string(), line);
+    // What comes behind the settlement may be missing: nobody can tell.
+    for (count, complete) in [(7, true), (6, true), (5, false), (1, false)] {
+        let [Ok(one)] = &histories(&all[..count])[..] else { panic!("one watch") };
+        assert_eq!(one.is_complete(), complete, "{one}");
+    }
+    let [Ok(whole)] = &histories(&all)[..] else { panic!("one watch") };
+    let line =
+        format!("complete {}: artefacts 1 to 7, settled by 6: success, the last is {}", whole.watch, hash(&all[6]));
+    assert_eq!(whole.to_string(), line);
+    let written = json!({
+        "watch": whole.watch, "from": 1, "to": 7, "receiptHash": hash(&all[6]), "missing": [], "settled": 6,
+        "outcome": "success",
+    });
+    assert_eq!(serde_json::to_value(whole).expect("JSON"), written);
+    let failures = histories(&story("failures"));
+    let failed = failures.iter().flatten().find(|one| one.outcome == Some("failed")).expect("one that failed");
+    assert!(failed.to_string().contains(&format!(": failed ({})", failed.reason.expect("why"))), "{failed}");
 }
 
 #[test]
@@ -169,7 +193,7 @@ fn omitted_proofs_are_found_in_the_receipts() {
     assert_eq!(found.wrongs().count(), 0, "{:?}", found.wrongs().next());
     let report = found.artefacts[1].as_ref().expect("in order");
     assert!(matches!(report.inclusion, Inclusion::Proven { .. }), "{report}");
-    assert!(report.notes.iter().any(|note| note.contains("how deep")), "{report}");
+    assert_eq!(left(report), [NoteCode::DepthUnproven], "{report}");
     let alone = audit(&both[1..], None);
     let report = alone.artefacts[0].as_ref().expect("in order");
     assert!(matches!(report.inclusion, Inclusion::NotProven { .. }), "{report}");

@@ -1,16 +1,19 @@
 //! Outcomes, and whether they follow from the terms and from what is proven.
 
 use alloy_primitives::{Address, B256, Log, LogData, b256};
-use h402_watch_verify::{Code, Inclusion};
+use h402_watch_verify::{Code, Inclusion, NoteCode};
 use serde_json::{Value, json};
 
 use crate::support::ethereum::{
     Block, CHAIN, HEIGHT, network, payer, receipt, shop, spelled, terms, token, transfer_log, tx,
 };
-use crate::support::{DEADLINE_MS, WATCH, bitcoin, envelope, good, joined, refused, success, with, without};
+use crate::support::{DEADLINE_MS, WATCH, bitcoin, envelope, good, joined, left, refused, success, with, without};
 
 /// Proven time of all blocks here, ms.
 const TIME_MS: u64 = 1_700_000_000_000;
+/// Names that nothing here has.
+const OTHER: &str = "w22222222222222222222222222222222";
+const TX: &str = "0x2222222222222222222222222222222222222222222222222222222222222222";
 
 /// A failure that the transaction at `index` decided.
 fn failed(block: &Block, index: usize, reason: &str) -> Value {
@@ -120,7 +123,7 @@ fn the_payee_the_asset_and_the_payer_are_those_of_the_terms() {
     refused(&payer_is(&block.sender(0)), Code::Payer);
     // Without a proof nobody says who sent it.
     let unsaid = without(&payer_is(&spelled(token())), "/proofs");
-    assert!(good(&unsaid).notes[0].contains("who sent"), "it is said that it is not shown");
+    assert!(left(&good(&unsaid)).contains(&NoteCode::PayerUnproven), "it is said that it is not shown");
     // What one pays oneself is no payment.
     let own = transfer_log(token(), shop(), shop(), 9);
     let block = Block::of(vec![tx(0, CHAIN)], vec![receipt(0, true, &[own])]);
@@ -152,7 +155,7 @@ fn blocks_are_of_the_time_that_the_terms_say() {
 #[test]
 fn finality_is_left_to_the_authors_word() {
     let tagged = with(&Block::new(3).settled(1), "/terms/depth", json!("finalized"));
-    assert!(good(&tagged).notes[0].contains("how final"));
+    assert_eq!(left(&good(&tagged)), [NoteCode::DepthUnproven]);
     refused(&with(&tagged, "/terms/depth", json!("sure")), Code::Shape);
     refused(&with(&tagged, "/terms/depth", json!(1_u64 << 32)), Code::Shape);
     good(&with(&tagged, "/terms/depth", json!(0)));
@@ -192,7 +195,7 @@ fn many_transactions_are_each_proven() {
     // What follows a replacement says so.
     let mut followed = one.settled(2);
     followed["subject"]["tx"] = json!(other.tx(3));
-    assert!(good(&followed).notes[0].contains("took the place"));
+    assert_eq!(left(&good(&followed)), [NoteCode::SubjectUnproven]);
 }
 
 #[test]
@@ -259,12 +262,12 @@ fn blame_is_on_who_decided() {
     claimed["by"] = json!({"watch": OTHER});
     good(&claimed);
     refused(&with(&claimed, "/by/watch", json!(WATCH)), Code::Reason);
-    refused(&with(&claimed, "/by", json!({"tx": "w2"})), Code::Shape);
+    refused(&with(&claimed, "/by", json!({"tx": OTHER})), Code::Shape);
 }
 
 #[test]
 fn failures_without_a_transaction_have_other_evidence() {
-    let subject = json!({"kind": "transaction", "tx": "0x1", "expiry": {"height": 9}});
+    let subject = json!({"kind": "transaction", "tx": TX, "expiry": {"height": 9}});
     let envelope = envelope("settlement", &network(), &subject, &terms("native", "5"));
     let told = |reason: &str, evidence: Value| {
         let rest = json!({
@@ -273,7 +276,7 @@ fn failures_without_a_transaction_have_other_evidence() {
         });
         joined(envelope.clone(), rest)
     };
-    let block = json!({"height": 9, "hash": "0x2"});
+    let block = json!({"height": 9, "hash": TX});
     let expired = told("expired", json!({"kind": "expired", "block": block}));
     assert_eq!(good(&expired).inclusion, Inclusion::Nothing);
     refused(&with(&expired, "/proofs", json!([])), Code::Shape);
@@ -324,8 +327,21 @@ fn an_authorization_is_used_by_the_transaction_that_is_proven() {
     refused(&settled_by(event(USED, shop())).0, Code::Authorization);
     refused(&with(&used, "/subject/nonce", json!(format!("{:#x}", B256::ZERO))), Code::Authorization);
     refused(&with(&used, "/subject/authorizer", json!(spelled(shop()))), Code::Payer);
+    // Whatever else comes of a transaction, it is one that used the authorization, or cancelled it.
+    for (log, code) in [
+        (event(USED, token()), None),
+        (event(CANCELED, token()), None),
+        (event(USED, shop()), Some(Code::Authorization)),
+        (event(B256::ZERO, token()), Some(Code::Authorization)),
+    ] {
+        let failed = with(&settled_by(log).1, "/reason", json!("wrong_recipient"));
+        let failed = with(&failed, "/terms/payTo", json!(spelled(Address::repeat_byte(0xee))));
+        assert_eq!(crate::support::check(&failed).err().map(|wrong| wrong.code), code);
+        let bare = good(&without(&failed, "/proofs"));
+        assert!(left(&bare).contains(&NoteCode::AuthorizationUnproven), "{bare}");
+    }
     // A watch of a transaction that expired says so by other evidence.
-    let tx = json!({"kind": "transaction", "tx": "0x1", "expiry": {"height": 9}});
+    let tx = json!({"kind": "transaction", "tx": TX, "expiry": {"height": 9}});
     refused(&with(&cancelled, "/subject", tx), Code::Inconsistent);
 }
 
@@ -354,7 +370,16 @@ fn receipts_claim_what_counts() {
     assert!(report.to_string().starts_with("ok receipt.json included 1001 proven in block 1000 "), "{report}");
     refused(&with(&included, "/transaction/sender", json!(block.sender(0))), Code::Sender);
     refused(&with(&included, "/transaction/execution", json!("reverted")), Code::Execution);
-    refused(&with(&included, "/transaction/transfers/0/amount", json!("1002")), Code::Transfer);
+    let more = with(&included, "/transaction/transfers/0/amount", json!("1002"));
+    // What it moved is among what was received; what else was received is told as the author's word, and not beside a proof.
+    refused(&more, Code::Amount);
+    refused(&with(&more, "/received", json!("1002")), Code::Transfer);
+    let report = good(&with(&included, "/received", json!("9999")));
+    assert!(report.to_string().starts_with("ok receipt.json included 1001 proven in block 1000 "), "{report}");
+    assert_eq!(
+        (&report.received[..], &report.moved[..], left(&report)),
+        ("9999", "1001", vec![NoteCode::ReceivedUnproven])
+    );
     refused(&with(&included, "/terms/payTo", json!(spelled(payer()))), Code::Recipient);
     refused(&with(&included, "/terms/payer", json!(spelled(shop()))), Code::Payer);
     refused(&without(&included, "/transaction/block"), Code::Inconsistent);
@@ -369,26 +394,70 @@ fn receipts_claim_what_counts() {
     let bare = without(&included, "/proofs");
     let depth = with(&with(&bare, "/event", json!("depth")), "/depth", json!(2));
     good(&depth);
+    for shallow in [0, 1] {
+        refused(&with(&depth, "/depth", json!(shallow)), Code::Inconsistent);
+    }
+    refused(&with(&bare, "/state", json!("seen")), Code::Inconsistent);
+    refused(&with(&late, "/transaction/transfers", json!([])), Code::Inconsistent);
     refused(&with(&bare, "/depth", json!(2)), Code::Inconsistent);
     refused(&with(&bare, "/leftBlock", block.block()), Code::Inconsistent);
-    refused(&with(&bare, "/replaces", json!("0x1")), Code::Inconsistent);
-    refused(&with(&depth, "/depth", json!(1)), Code::Inconsistent);
-    for state in ["pending", "seen"] {
-        refused(&with(&included, "/state", json!(state)), Code::Inconsistent);
-    }
-    refused(&with(&late, "/transaction/transfers", json!([])), Code::Inconsistent);
-    let mut replaced = with(&bare, "/event", json!("replaced"));
-    refused(&replaced, Code::Inconsistent);
-    replaced["replaces"] = json!(block.tx(0));
-    refused(&replaced, Code::Inconsistent);
-    good(&with(&replaced, "/subject/tx", json!(block.tx(0))));
-    refused(&with(&replaced, "/subject", json!({"kind": "address"})), Code::Inconsistent);
+    refused(&with(&bare, "/replaces", json!(TX)), Code::Inconsistent);
     let seen = with(&without(&bare, "/transaction/block"), "/event", json!("seen"));
     assert_eq!(good(&seen).inclusion, Inclusion::Nothing);
     let orphaned = with(&seen, "/event", json!("orphaned"));
     refused(&orphaned, Code::Inconsistent);
     good(&with(&orphaned, "/leftBlock", block.block()));
     assert_eq!(DEADLINE_MS, included["terms"]["deadlineMs"]);
+}
+
+/// What is left to the author's word has a code each.
+#[test]
+fn what_is_not_shown_is_told_by_codes() {
+    use NoteCode as N;
+    let block = Block::new(3);
+    let settled = block.settled(1);
+    assert!(good(&settled).is_fully_shown());
+    let bare = without(&settled, "/proofs");
+    let address = with(&settled, "/subject", json!({"kind": "address"}));
+    let failed = |reason: &str| failed(&block, 1, reason);
+    let cases: [(Value, &[NoteCode], bool); 10] = [
+        (bare.clone(), &[N::TimeUnproven], false),
+        (with(&bare, "/terms/depth", json!(2)), &[N::TimeUnproven, N::DepthUnproven], false),
+        (with(&settled, "/terms/depth", json!(2)), &[N::DepthUnproven], false),
+        (with(&settled, "/terms/depth", json!("safe")), &[N::DepthUnproven], false),
+        (with(&settled, "/terms/memo", json!("order 7")), &[N::MemoUnproven], false),
+        (address.clone(), &[N::CreationUnproven], true),
+        (with(&address, "/terms/fromHeight", json!(HEIGHT)), &[], true),
+        (with(&address, "/terms/notBeforeMs", json!(TIME_MS)), &[], true),
+        (failed("too_early"), &[N::ReasonUnproven], false),
+        (with(&failed("too_early"), "/terms/fromHeight", json!(HEIGHT + 1)), &[], true),
+    ];
+    for (value, codes, is_shown) in cases {
+        let report = good(&value);
+        assert_eq!((&left(&report)[..], report.is_fully_shown()), (codes, is_shown), "{report}");
+    }
+    let words: std::collections::BTreeSet<_> = NoteCode::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(words.len(), NoteCode::ALL.len());
+}
+
+/// Who sent a transaction is stated by receipts; that alone shows nothing.
+#[test]
+fn a_payer_who_is_only_stated_is_not_shown() {
+    let block = Block::new(3);
+    let mut told = failed(&block, 1, "too_early");
+    for name in ["/outcome", "/reason", "/evidence"] {
+        told = without(&told, name);
+    }
+    let mut moved = block.settled(1)["transfers"][0].clone();
+    for name in ["/tx", "/verification", "/block"] {
+        moved = without(&moved, name);
+    }
+    told = joined(told, json!({"artefact": "receipt", "event": "included", "state": "included", "received": "1001"}));
+    told["transaction"]["transfers"] = json!([moved]);
+    let told = with(&told, "/terms/payer", json!(block.sender(1)));
+    assert_eq!(left(&good(&told)), []);
+    let bare = good(&without(&told, "/proofs"));
+    assert_eq!(left(&bare), [NoteCode::SenderUnproven, NoteCode::PayerUnproven]);
 }
 
 /// One line for people, one object for programs.
@@ -403,16 +472,20 @@ fn reports_say_what_was_checked() {
     let hash = block.hash();
     assert_eq!(
         report.to_string(),
-        format!("ok settled.json success 1001 proven in block 1000 {hash} with 5 headers on top, signed by {kid}")
+        format!(
+            "ok settled.json success 1001 proven in block 1000 {hash} with 5 headers on top, signed by {kid}; that the \
+             block is on the chain is for a node to say"
+        )
     );
     let written = serde_json::to_value(&report).expect("JSON");
     let expected = json!({
         "artefact": "settled.json", "watch": WATCH, "index": 1, "network": network(), "event": "settled",
-        "outcome": "success", "received": "1001", "receiptHash": report.receipt_hash,
+        "outcome": "success", "received": "1001", "moved": "1001", "receiptHash": report.receipt_hash,
         "signature": {"kind": "signed", "kid": kid},
         "inclusion": {"kind": "proven", "transactions": [{
             "tx": block.tx(1), "height": 1000, "hash": hash, "timeMs": TIME_MS, "headers": 5,
         }]},
+        "notes": [{"code": "block_not_anchored", "said": "that the block is on the chain is for a node to say"}],
     });
     assert_eq!(written, expected);
     let one = crate::support::unsigned(&settled);

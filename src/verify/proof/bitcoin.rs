@@ -4,12 +4,12 @@ use bitcoin::block::Header;
 use bitcoin::consensus::{Params, deserialize};
 use bitcoin::hashes::{Hash as _, sha256d};
 use bitcoin::pow::Work;
-use bitcoin::{BlockHash, Network, Target, Transaction, Txid};
+use bitcoin::{Network, Target, Transaction, Txid};
 use h402_watch_engine::amount::Amount;
 use h402_watch_engine::id::{Address, AssetId};
 use h402_watch_engine::input::{Transfer, Via};
 
-use super::{Shown, coinbase, merkle};
+use super::{Shown, coinbase, merkle, work};
 use crate::artefact::Named;
 use crate::json::Object;
 use crate::script;
@@ -47,14 +47,15 @@ impl Branch {
     pub(crate) fn check(&self, reference: &str, one: &Named<'_>) -> Result<Shown, Wrong> {
         let network = script::network(reference)
             .ok_or_else(|| Wrong::new(Code::Network, format!("bip122:{reference} is no network that is known here")))?;
-        let header = header(&self.header, network)?;
+        let header = parse(&self.header)?;
+        worked(&header, network)?;
         ensure(header.block_hash().to_string() == one.block.hash.as_str(), Code::ProofHeader, || {
             format!("the header is not that of block {}", one.block.hash)
         })?;
         let tx = self.transaction(&header, one)?;
         let coinbase = self.coinbase(&header, &tx)?;
         let states_height = height(&coinbase, one.block.height, network)?;
-        let work = on_top(&header, &self.headers, network)?;
+        let work = on_top((&header, one.block.height), &self.headers, network)?;
         Ok(Shown {
             tx: one.tx.to_owned(),
             block: one.block.clone(),
@@ -67,6 +68,8 @@ impl Branch {
             authorizations: Vec::new(),
             headers: self.headers.len(),
             work_bits: Some(bits(work)),
+            weak_work: work::proves_little(network),
+            is_coinbase: tx.is_coinbase(),
         })
     }
 
@@ -121,39 +124,49 @@ fn hashes(list: &[Vec<u8>], what: &str) -> Result<Vec<sha256d::Hash>, Wrong> {
     hashes.map_err(|_| Wrong::new(Code::ProofEncoding, format!("{what} holds something else than 32 bytes")))
 }
 
-/// A header, if it was worked for as its network asks at least. How much is asked at its height only the chain below tells.
-fn header(bytes: &[u8], network: Network) -> Result<Header, Wrong> {
-    let header: Header =
-        deserialize(bytes).map_err(|_| Wrong::new(Code::ProofEncoding, "a header is not 80 bytes long"))?;
+fn parse(bytes: &[u8]) -> Result<Header, Wrong> {
+    deserialize(bytes).map_err(|_| Wrong::new(Code::ProofEncoding, "a header is not 80 bytes long"))
+}
+
+/// Whether a header was worked for as it says itself, and that is not less than its network ever asked.
+fn worked(header: &Header, network: Network) -> Result<(), Wrong> {
     let (target, hash) = (header.target(), header.block_hash());
     // Bits that are spelled otherwise are of no block: nodes compare them.
     let genuine = target != Target::ZERO && target.to_compact_lossy() == header.bits;
     let easiest = Params::new(network).max_attainable_target;
     ensure(genuine && target <= easiest && target.is_met_by(hash), Code::ProofWork, || {
         format!("the header {hash} is not worked for as {network} asks")
-    })?;
-    Ok(header)
+    })
 }
 
-/// The work of a header and of those on top of it.
-fn on_top(header_: &Header, headers: &[Vec<u8>], network: Network) -> Result<Work, Wrong> {
-    let (mut below, mut work): (BlockHash, Work) = (header_.block_hash(), header_.work());
+/// The work of a block's header, at a height, and of those on top of it. None of them may be easier than the rules allow, so that
+/// their sum tells of each.
+fn on_top((block, height): (&Header, u64), headers: &[Vec<u8>], network: Network) -> Result<Work, Wrong> {
+    ensure(work::is_of_its_age(block, height, network), Code::ProofWork, || {
+        format!("the header {} has less work than any block of height {height} or of its time", block.block_hash())
+    })?;
+    let (mut below, mut at, mut work) = (*block, height, block.work());
     for (n, bytes) in headers.iter().enumerate() {
-        let next = header(bytes, network)?;
-        ensure(next.prev_blockhash == below, Code::ProofHeaders, || {
+        let next = parse(bytes)?;
+        ensure(next.prev_blockhash == below.block_hash(), Code::ProofHeaders, || {
             format!("header {} on top does not name the block below", n + 1)
         })?;
-        below = next.block_hash();
+        at = at.saturating_add(1);
+        ensure(work::may_follow(&next, at, &below, network), Code::ProofWork, || {
+            format!("header {} on top has another difficulty than the block below allows", n + 1)
+        })?;
+        worked(&next, network)?;
         work = work + next.work();
+        below = next;
     }
     Ok(work)
 }
 
-/// The length in bits of a number.
+/// The largest power of two that is not above a number.
 fn bits(work: Work) -> u32 {
     let bytes = work.to_be_bytes();
     let leading = bytes.iter().take_while(|byte| **byte == 0).count();
-    let first = bytes.get(leading).map_or(0, |byte| 8 - byte.leading_zeros());
+    let first = bytes.get(leading).map_or(0, |byte| 7_u32.saturating_sub(byte.leading_zeros()));
     let rest = bytes.len().saturating_sub(leading + 1);
     u32::try_from(rest * 8).unwrap_or_default() + first
 }

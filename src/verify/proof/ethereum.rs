@@ -85,6 +85,8 @@ impl Paths {
             authorizations: told.authorizations,
             headers: self.headers.len(),
             work_bits: None,
+            weak_work: None,
+            is_coinbase: false,
         })
     }
 }

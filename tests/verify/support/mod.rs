@@ -4,7 +4,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use h402_watch_engine::canonical::Json;
 use h402_watch_verify::evidence::Evidence;
 use h402_watch_verify::jwks::{Jwk, Keys};
-use h402_watch_verify::{Code, Report, Wrong, jws, verify};
+use h402_watch_verify::{Code, NoteCode, Report, Wrong, jws, verify};
 use serde_json::{Value, json};
 
 pub mod bitcoin;
@@ -15,6 +15,9 @@ pub const WATCH: &str = "w0123456789abcdef0123456789abcdef";
 pub const DEADLINE_MS: u64 = 1_800_000_000_000;
 /// The time of those blocks, seconds.
 pub const TIME: u32 = 1_700_000_000;
+
+/// The watch of all artefacts that are made here.
+pub const WATCH: &str = "w11111111111111111111111111111111";
 
 /// JSON in its canonical spelling.
 pub fn canonical(value: &Value) -> String {
@@ -97,6 +100,12 @@ pub fn without(value: &Value, pointer: &str) -> Value {
     let parent = changed.pointer_mut(parent).expect(pointer).as_object_mut().expect("an object");
     assert!(parent.remove(name).is_some(), "{pointer} is not there");
     changed
+}
+
+/// What an artefact leaves to its author's word, but for what all of them do.
+pub fn left(report: &Report) -> Vec<NoteCode> {
+    let codes = report.notes.iter().map(|note| note.code);
+    codes.filter(|code| *code != NoteCode::BlockNotAnchored).collect()
 }
 
 /// What all artefacts of a watch have, of its first artefact.
