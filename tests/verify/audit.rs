@@ -11,7 +11,7 @@ use crate::support::{good, joined, keys, left, refused, signed, unsigned, with, 
 const OTHER: &str = "w22222222222222222222222222222222";
 
 /// The payment of a block as receipts tell it: `included`, proven.
-fn included(block: &Block) -> Value {
+pub fn included(block: &Block) -> Value {
     let settled = block.settled(1);
     let mut moved = settled["transfers"][0].clone();
     for name in ["/tx", "/verification", "/block"] {
@@ -37,7 +37,7 @@ fn told(block: &Block, event: &str, more: Value) -> Value {
     joined(with(&bare, "/event", json!(event)), more)
 }
 
-fn linked(values: &[Value], sign: fn(&Value) -> Evidence) -> Vec<Evidence> {
+pub fn linked(values: &[Value], sign: fn(&Value) -> Evidence) -> Vec<Evidence> {
     let mut all: Vec<Evidence> = Vec::new();
     for (value, index) in values.iter().zip(1..) {
         let mut value = value.clone();

@@ -10,3 +10,4 @@ mod outcomes;
 mod printing;
 mod signatures;
 mod support;
+mod vectors;

@@ -29,7 +29,9 @@ pub type Encodings = Arc<Vec<Vec<u8>>>;
 /// The encodings of one block.
 #[derive(Clone, Default)]
 pub struct Leaves {
+    /// Of its receipts.
     pub receipts: Option<Encodings>,
+    /// Of its transactions.
     pub transactions: Option<Encodings>,
 }
 

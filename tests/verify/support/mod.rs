@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 pub mod bitcoin;
 pub mod ethereum;
+pub mod vectors;
 
-pub const WATCH: &str = "w0123456789abcdef0123456789abcdef";
 /// After all blocks that are made here.
 pub const DEADLINE_MS: u64 = 1_800_000_000_000;
 /// The time of those blocks, seconds.
@@ -50,9 +50,15 @@ pub fn keys() -> Keys {
 
 pub fn signed(value: &Value) -> Evidence {
     let artefact = canonical(value).into_bytes();
-    let kid = Jwk::from_ed25519(key().verifying_key().as_bytes()).kid().to_owned();
-    let signature = key().sign(jws::signing_input(&kid, &artefact).as_bytes());
-    Evidence { artefact, signature: Some(jws::detached(&kid, &signature.to_bytes())) }
+    let signature = Some(signature_by(&key(), &artefact));
+    Evidence { artefact, signature }
+}
+
+/// The signature of a key over any bytes.
+pub fn signature_by(key: &SigningKey, bytes: &[u8]) -> String {
+    let kid = Jwk::from_ed25519(key.verifying_key().as_bytes()).kid().to_owned();
+    let signature = key.sign(jws::signing_input(&kid, bytes).as_bytes());
+    jws::detached(&kid, &signature.to_bytes())
 }
 
 pub fn check(value: &Value) -> Result<Report, Wrong> {
@@ -63,7 +69,10 @@ pub fn check(value: &Value) -> Result<Report, Wrong> {
 #[track_caller]
 pub fn good(value: &Value) -> Report {
     match check(value) {
-        Ok(report) => report,
+        Ok(report) => {
+            vectors::record(value, Ok(()));
+            report
+        }
         Err(wrong) => panic!("{wrong}\n{}", canonical(value)),
     }
 }
@@ -75,6 +84,7 @@ pub fn refused(value: &Value, code: Code) {
         Ok(report) => panic!("expected {code:?}, found: {report}"),
         Err(wrong) => assert_eq!(wrong.code, code, "{wrong}"),
     }
+    vectors::record(value, Err(code));
 }
 
 /// A member by its JSON pointer; made if it is not there.
