@@ -439,6 +439,9 @@ fn a_payer_who_is_only_stated_is_not_shown() {
     assert_eq!(left(&good(&told)), []);
     let bare = good(&without(&told, "/proofs"));
     assert_eq!(left(&bare), [NoteCode::SenderUnproven, NoteCode::PayerUnproven]);
+    // Of a mempool there are no proofs to ask for.
+    let seen = with(&without(&without(&told, "/proofs"), "/transaction/block"), "/event", json!("seen"));
+    assert!(good(&seen).is_fully_shown(), "{:?}", left(&good(&seen)));
 }
 
 /// One line for people, one object for programs.
