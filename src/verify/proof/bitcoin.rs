@@ -195,3 +195,26 @@ fn transfers(tx: &Transaction, network: Network) -> Vec<Transfer> {
     };
     outputs.map(transfer).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::constants::genesis_block;
+
+    use super::*;
+
+    /// The second header of the main network.
+    const SECOND: &str = "010000006fe28c0ab6f1b372c1a6a246ae63f74f931e8365e15a089c68d6190000000000982051fd1e4ba744bbbe680e1fee14677ba1a3c3540bf7b1cdb606e857233e0e61bc6649ffff001d01e36299";
+
+    /// Headers of the first days are good where they are, and show no depth at a height of today.
+    #[test]
+    fn easy_headers_show_nothing_of_a_recent_height() {
+        let first = genesis_block(Network::Bitcoin).header;
+        let second = vec![hex::decode(SECOND).expect("hex")];
+        let work = on_top((&first, 0), &second, Network::Bitcoin).expect("the main network's");
+        assert_eq!(bits(work), 33);
+        for height in [100_000, 227_931, 700_000, 900_000] {
+            let found = on_top((&first, height), &second, Network::Bitcoin).map_err(|wrong| wrong.code);
+            assert_eq!(found, Err(Code::ProofWork), "{height}");
+        }
+    }
+}

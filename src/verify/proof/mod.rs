@@ -35,7 +35,7 @@ pub enum Kind {
     Bitcoin(Box<bitcoin::Branch>),
     /// Paths in a block's tries.
     Ethereum(Box<ethereum::Paths>),
-    /// The chain has no such proof.
+    /// There is none.
     None {
         /// Why.
         statement: String,
@@ -46,7 +46,7 @@ pub enum Kind {
         /// On Solana: the level at which the block was read.
         commitment: Option<String>,
     },
-    /// There was no room for it; it stands in a receipt before.
+    /// There was no room for it here; it stands in a receipt before.
     Omitted,
 }
 
