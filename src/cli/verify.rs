@@ -3,17 +3,24 @@
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use h402_watch_verify::evidence::{Evidence, is_lines, lines};
+use h402_watch_verify::history::History;
 use h402_watch_verify::jwks::Keys;
-use h402_watch_verify::{Inclusion, Report, Signed, Wrong, audit};
+use h402_watch_verify::report::plain;
+use h402_watch_verify::{Report, Signed, Wrong, audit};
 use serde::Serialize;
 use serde_json::json;
 
 /// The set of keys in a folder is not evidence.
 const KEY_SET: &str = "jwks.json";
+/// The largest key set, bytes.
+const KEY_SET_MAX: usize = 1 << 20;
+/// How long fetching one may take.
+const KEY_SET_LIMIT: Duration = Duration::from_secs(30);
 const ARTEFACT: &str = "json";
 const SIGNATURE: &str = "jws";
 const LINES: &str = "jsonl";
@@ -30,9 +37,13 @@ pub(super) struct VerifyCommand {
     /// Leave signatures aside: what is shown then is shown by hashes and proofs alone.
     #[arg(long, conflicts_with = "jwks")]
     without_signature: bool,
-    /// Take nothing on anybody's word: what is told of transactions in blocks has to be proven.
+    /// Take no term of a payment on anybody's word: what is told of transactions in blocks has to be proven. That a block is on the
+    /// chain is for a node to say, all the same.
     #[arg(long)]
     require_proof: bool,
+    /// Have all artefacts of each watch, from the first up to its settlement.
+    #[arg(long)]
+    require_complete: bool,
     /// Print one JSON object instead of a line for each artefact.
     #[arg(long)]
     json: bool,
@@ -86,8 +97,8 @@ pub(super) async fn verify(command: VerifyCommand) -> anyhow::Result<u8> {
         };
         verdicts.push((name, verdict));
     }
-    let broken: Vec<_> = audit.watches.iter().filter_map(|watch| watch.as_ref().err()).collect();
-    let good = print(&verdicts, &broken, command.json)?;
+    let histories: Vec<_> = audit.watches.iter().map(|watch| command.judge_history(watch)).collect();
+    let good = print(&verdicts, &histories, command.json)?;
     Ok(u8::from(!good))
 }
 
@@ -98,54 +109,92 @@ impl VerifyCommand {
         if !self.without_signature && !matches!(report.signature, Signed::Signed { .. }) {
             return complaint("unsigned", "there is no signature beside it".into());
         }
-        if self.require_proof && !matches!(report.inclusion, Inclusion::Proven { .. } | Inclusion::Nothing) {
-            return complaint("unproven", report.inclusion.to_string());
+        if self.require_proof && !report.is_fully_shown() {
+            return complaint("unproven", report.to_string());
         }
         Ok(report)
     }
+
+    fn judge_history<'a>(&self, history: &'a Result<History, Wrong>) -> Result<&'a History, Complaint> {
+        match history {
+            Err(wrong) => Err(Complaint::from(wrong)),
+            Ok(history) if self.require_complete && !history.is_complete() => {
+                Err(Complaint { code: "incomplete".into(), said: history.to_string() })
+            }
+            Ok(history) => Ok(history),
+        }
+    }
 }
 
-/// Prints the verdicts; whether all is in order.
-fn print(verdicts: &[(String, Verdict)], broken: &[&Wrong], as_json: bool) -> anyhow::Result<bool> {
+/// Prints the verdicts; whether all is in order. What stands in files is printed plainly: it may be a forger's.
+fn print(
+    verdicts: &[(String, Verdict)],
+    histories: &[Result<&History, Complaint>],
+    as_json: bool,
+) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     let wrong = verdicts.iter().filter(|(_, verdict)| verdict.is_err()).count();
+    let broken = histories.iter().filter(|history| history.is_err()).count();
+    let good = wrong == 0 && broken == 0;
     if as_json {
         let one = |(name, verdict): &(String, Verdict)| match verdict {
             Ok(report) => json!({ "name": name, "ok": true, "report": report }),
             Err(wrong) => json!({ "name": name, "ok": false, "wrong": wrong }),
         };
-        let all: Vec<_> = verdicts.iter().map(one).collect();
-        let good = wrong == 0 && broken.is_empty();
-        writeln!(out, "{}", json!({ "ok": good, "artefacts": all, "chains": broken }))?;
+        let watch = |history: &Result<&History, Complaint>| match history {
+            Ok(history) => json!({ "ok": true, "history": history }),
+            Err(wrong) => json!({ "ok": false, "wrong": wrong }),
+        };
+        let (all, watches): (Vec<_>, Vec<_>) =
+            (verdicts.iter().map(one).collect(), histories.iter().map(watch).collect());
+        writeln!(out, "{}", json!({ "ok": good, "artefacts": all, "watches": watches }))?;
         return Ok(good);
     }
     for (name, verdict) in verdicts {
+        let name = plain(name);
         match verdict {
             Ok(report) => writeln!(out, "{name}: {report}")?,
-            Err(Complaint { code, said }) => writeln!(out, "{name}: WRONG {code}: {said}")?,
+            Err(Complaint { code, said }) => writeln!(out, "{name}: WRONG {code}: {}", plain(said))?,
         }
     }
-    for wrong in broken {
-        writeln!(out, "chain: WRONG {wrong}")?;
+    for history in histories {
+        match history {
+            Ok(history) => writeln!(out, "{history}")?,
+            Err(Complaint { code, said }) => writeln!(out, "watch: WRONG {code}: {}", plain(said))?,
+        }
     }
-    let total = verdicts.len();
-    if wrong == 0 && broken.is_empty() {
-        writeln!(out, "{total} artefacts, all in order")?;
-        return Ok(true);
+    let (total, watches) = (verdicts.len(), histories.len());
+    if good {
+        writeln!(out, "{total} artefacts of {watches} watches, all in order")?;
+    } else {
+        writeln!(out, "{wrong} of {total} artefacts wrong, and {broken} of {watches} watches")?;
     }
-    writeln!(out, "{wrong} of {total} artefacts wrong, and {} chains", broken.len())?;
-    Ok(false)
+    Ok(good)
 }
 
 async fn keys(from: &str) -> anyhow::Result<Keys> {
     let is_url = from.starts_with("http://") || from.starts_with("https://");
     let text = if is_url {
-        let response = reqwest::get(from).await.and_then(reqwest::Response::error_for_status);
-        response.with_context(|| format!("--jwks {from}"))?.bytes().await?.to_vec()
+        fetch(from).await.with_context(|| format!("--jwks {from}"))?
     } else {
         std::fs::read(from).with_context(|| format!("--jwks {from}"))?
     };
     Keys::parse(&text).with_context(|| format!("--jwks {from}"))
+}
+
+/// A key set by HTTP: of bounded size, in bounded time, from where it was asked for.
+async fn fetch(url: &str) -> anyhow::Result<Vec<u8>> {
+    let none = reqwest::redirect::Policy::none();
+    let client = reqwest::Client::builder().timeout(KEY_SET_LIMIT).redirect(none).build()?;
+    let mut response = client.get(url).send().await?.error_for_status()?;
+    let mut text = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        text.extend_from_slice(&chunk);
+        if text.len() > KEY_SET_MAX {
+            bail!("a key set of more than {KEY_SET_MAX} bytes");
+        }
+    }
+    Ok(text)
 }
 
 /// The artefacts in a file or a folder, in the order of their names; or those on the standard input.
