@@ -76,7 +76,10 @@ fn verify(binary: &Path, artefacts: &Path) -> anyhow::Result<()> {
     say(&format!("\nh402-watch verify --jwks {} {}", keys.display(), artefacts.display()))?;
     let verified = Command::new(binary).arg("verify").arg("--jwks").arg(keys).arg(artefacts).output()?;
     let lines = String::from_utf8_lossy(&verified.stdout).replace(&format!("{}/", artefacts.display()), "");
-    for line in lines.lines().filter(|line| line.contains("settled") || !line.contains(": ok")) {
+    for line in lines
+        .lines()
+        .filter(|line| line.contains("settled.json") || !(line.contains(": ok") || line.starts_with("complete")))
+    {
         say(line)?;
     }
     ensure!(verified.status.success(), "not all artefacts could be verified");

@@ -55,6 +55,7 @@ mod reorgs;
 mod service;
 mod signatures;
 mod transfers;
+mod verifies;
 
 use support::anvil::Anvil;
 use support::client::Client;

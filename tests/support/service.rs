@@ -237,8 +237,11 @@ impl Service {
     }
 
     pub async fn http(&self, path: &str) -> reqwest::Response {
-        let url = format!("http://{}{path}", self.listens("http").expect("announced"));
-        reqwest::get(url).await.expect("answers")
+        reqwest::get(self.url(path)).await.expect("answers")
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.listens("http").expect("announced"))
     }
 
     pub fn log(&self) -> String {
