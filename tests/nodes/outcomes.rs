@@ -77,13 +77,16 @@ async fn deadline_with_less_than_asked_is_partial_with_the_amount() {
 async fn deadline_while_included_too_shallow_fails_or_extends_as_asked() {
     let (anvil, _service, mut client) = world().await;
     let hash = anvil.pay(&shop(1), 100).await;
-    let due = now_ms() + 3_000;
+    let due = now_ms() + 5_000;
     let fails = with(spec(tx(&hash), &shop(1), 60, 5), |terms| terms.deadline_ms = due);
     let extends = with(spec(tx(&hash), &shop(1), 100, 5), |terms| {
         terms.deadline_ms = due;
         terms.set_at_deadline(v1::AtDeadline::Extend);
     });
     let (extends, fails) = (client.create(extends).await, client.create(fails).await);
+    for id in [&extends, &fails] {
+        client.until(id, "seen").await;
+    }
     mined(&anvil, &mut client, 2).await;
     let story = client.until(&fails, "settled:failed:deadline_passed").await;
     assert_eq!(story, ["seen", "included", "settled:failed:deadline_passed"]);
