@@ -17,7 +17,7 @@ pub(crate) mod ethereum;
 pub(crate) mod merkle;
 pub(crate) mod receipts;
 pub(crate) mod trie;
-pub(crate) mod work;
+pub mod work;
 
 /// A proof, or why there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]

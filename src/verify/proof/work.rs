@@ -10,13 +10,17 @@ const RETARGET: u64 = 2016;
 /// From which height on every block of the main network has had at least which difficulty, as a power of two. They are the
 /// difficulties that stand in its headers, rounded down well below what they fell to since: 14,484 in block 100,000; 2.86 million
 /// in block 200,000; 8.0 billion in block 300,000; 158 billion in block 401,184; 1.87 trillion in block 500,000; 12.7 trillion in
-/// the autumn of 2019; 18.4 trillion in block 699,552. The last is also what the service holds a first header to
-/// (`src/chain/bitcoin/electrum/header.rs`).
+/// the autumn of 2019; 18.4 trillion in block 699,552. The last is also what [`is_recent`] asks.
 const LEAST: [(u64, u32); 7] =
     [(700_000, 44), (600_000, 43), (500_000, 40), (400_000, 37), (300_000, 32), (200_000, 21), (100_000, 13)];
 /// October 2021, seconds: by then block 700,000 was three weeks old. A block that states a later time is not of an easier age.
 const RECENT: u32 = 1_633_046_400;
 const RECENT_BITS: u32 = 44;
+
+/// Whether a header has the work that all blocks of the main network have had since the summer of 2021, wherever it says it stands.
+pub fn is_recent(header: &Header) -> bool {
+    header.target() <= easiest(RECENT_BITS)
+}
 
 /// Whether a header has the work that blocks of its height and its time had; only the main network's is known.
 pub fn is_of_its_age(header: &Header, height: u64, network: Network) -> bool {

@@ -3,14 +3,11 @@
 use std::collections::{HashMap, VecDeque};
 
 use bitcoin::block::Header;
-use bitcoin::{BlockHash, CompactTarget, Network, Target};
+use bitcoin::{BlockHash, Network};
+use h402_watch_verify::proof::work;
 
 use super::super::header::Placed;
 
-/// How often the difficulty changes, blocks (consensus: `DifficultyAdjustmentInterval`).
-const RETARGET: u64 = 2016;
-/// A difficulty of 2^44, which the main network had last in the summer of 2021.
-const RECENT: u32 = 0x1710_0000;
 /// Headers that are kept beside the chain, to check proofs against; 80 bytes each.
 const KEPT_MAX: usize = 8192;
 
@@ -18,22 +15,12 @@ impl Placed {
     /// Whether it has at least the work that the main network asks for since 2021: what a first header is held to, which builds
     /// on none that is known.
     pub fn is_recent(&self) -> bool {
-        self.header.target() <= Target::from_compact(CompactTarget::from_consensus(RECENT))
+        work::is_recent(&self.header)
     }
 
     /// Whether its difficulty may follow that of the header below; only the main network's rule is known.
     pub fn may_follow(&self, below: &Header, network: Network) -> bool {
-        if network != Network::Bitcoin {
-            return true;
-        }
-        if !self.link.height.is_multiple_of(RETARGET) {
-            return self.header.bits == below.bits;
-        }
-        let before = below.target();
-        // What is written down is rounded towards zero.
-        let least = Target::from_compact(before.min_transition_threshold().to_compact_lossy());
-        let (target, most) = (self.header.target(), before.max_transition_threshold_unchecked());
-        target >= least && target <= most && target <= Target::MAX_ATTAINABLE_MAINNET
+        work::may_follow(&self.header, self.link.height, below, network)
     }
 }
 
