@@ -42,9 +42,9 @@ python:
 node:
 	deploy/devnet/get-node-jose.sh $(H402_DEVNET)/node
 
-## What matching a block costs, beside decoding it; what proofs and their verification take.
+## What matching a block costs, beside decoding it; what proofs and their verification take; what open watches cost.
 bench:
-	cargo bench --locked --bench bitcoin_block --bench proofs
+	cargo bench --locked --bench bitcoin_block --bench proofs --bench open_watches
 
 ## Each fuzz target for a minute.
 fuzz:
