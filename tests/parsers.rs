@@ -88,6 +88,24 @@ fn mutated(good: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// Artefacts with proofs, some of whose hex digits are others: their form is good, and what they prove is not.
+fn nearly_proven() -> impl Strategy<Value = Vec<u8>> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("proto/artefacts/vectors/accepted");
+    let paths = std::fs::read_dir(folder).expect("vectors").map(|entry| entry.expect("an entry").path());
+    let proofs = paths.filter(|path| path.extension().is_some_and(|it| it == "json"));
+    let has_proof = |bytes: &Vec<u8>| bytes.windows(8).any(|part| part == b"\"header\"");
+    let proofs: Vec<_> = proofs.map(|path| std::fs::read(path).expect("reads")).filter(has_proof).collect();
+    assert!(proofs.len() > 5, "{}", proofs.len());
+    let changes = prop::collection::vec((any::<prop::sample::Index>(), "[0-9a-f]"), 1..4);
+    (prop::sample::select(proofs), changes).prop_map(|(mut bytes, changes)| {
+        let digits: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at].is_ascii_hexdigit()).collect();
+        for (at, digit) in changes {
+            bytes[digits[at.index(digits.len())]] = digit.as_bytes()[0];
+        }
+        bytes
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -99,6 +117,12 @@ proptest! {
         parsers::bitcoind_says(&bytes);
         parsers::solana_says(&bytes);
         parsers::config(&bytes);
+        parsers::evidence(&bytes);
+    }
+
+    #[test]
+    fn artefacts_that_are_nearly_good(bytes in nearly_proven()) {
+        parsers::evidence(&bytes);
     }
 
     #[test]

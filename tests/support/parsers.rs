@@ -28,6 +28,25 @@ pub fn watch_spec(bytes: &[u8]) {
     }
 }
 
+/// What is handed to an auditor: an artefact, evidence lines, a signature, a set of keys.
+pub fn evidence(bytes: &[u8]) {
+    use h402_watch_verify::evidence::{Evidence, lines};
+    use h402_watch_verify::{audit, jwks, jws, verify};
+    let alone = Evidence { artefact: bytes.to_vec(), signature: None };
+    if let Ok(report) = verify(&alone, None) {
+        // What is in order has one spelling, and is said without line breaks.
+        assert!(!report.to_string().contains(['\n', '\u{1b}']));
+        let line = alone.to_line().expect("an artefact");
+        assert_eq!(Evidence::from_line(line.as_bytes()), Ok(alone.clone()));
+    }
+    let several: Vec<_> = lines(bytes).flatten().chain([alone]).collect();
+    let _ = audit(&several, None);
+    let _ = jwks::Keys::parse(bytes);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = jws::Detached::parse(text);
+    }
+}
+
 /// Texts that name things.
 pub fn texts(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
