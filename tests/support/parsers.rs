@@ -88,7 +88,7 @@ pub fn node_answers(bytes: &[u8]) {
     let _ = serde_json::from_slice::<Vec<RpcLog>>(block);
     let Ok(raw) = serde_json::from_slice::<Box<serde_json::value::RawValue>>(block) else { return };
     let Ok(block) = serde_json::from_str::<RpcBlock>(raw.get()) else { return };
-    let block = Fetched { block, raw, header: [].into() };
+    let block = Fetched { block, header: [].into() };
     if let Ok(receipts) = serde_json::from_slice::<Box<serde_json::value::RawValue>>(receipts) {
         let _ = check_receipts(&receipts, &block);
     }

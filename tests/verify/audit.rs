@@ -1,12 +1,11 @@
 //! What artefacts say for each other: proofs, replacements, claims.
 
-use h402_watch_engine::canonical::digest;
 use h402_watch_verify::evidence::Evidence;
 use h402_watch_verify::{Audit, Code, Inclusion, NoteCode, Report, audit};
 use serde_json::{Value, json};
 
 use crate::support::bitcoin::Block;
-use crate::support::{good, joined, keys, left, refused, signed, unsigned, with, without};
+use crate::support::{good, joined, keys, left, linked, refused, signed, unsigned, with, without};
 
 const OTHER: &str = "w22222222222222222222222222222222";
 
@@ -35,19 +34,6 @@ pub fn included(block: &Block) -> Value {
 fn told(block: &Block, event: &str, more: Value) -> Value {
     let bare = without(&included(block), "/proofs");
     joined(with(&bare, "/event", json!(event)), more)
-}
-
-pub fn linked(values: &[Value], sign: fn(&Value) -> Evidence) -> Vec<Evidence> {
-    let mut all: Vec<Evidence> = Vec::new();
-    for (value, index) in values.iter().zip(1..) {
-        let mut value = value.clone();
-        value["index"] = json!(index);
-        if let Some(last) = all.last() {
-            value["previous"] = json!(hex::encode(digest(&last.artefact)));
-        }
-        all.push(sign(&value));
-    }
-    all
 }
 
 #[track_caller]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::form::golden;
 use crate::support::bitcoin::Block;
-use crate::support::{joined, left, unsigned, with, without};
+use crate::support::{self, joined, left, unsigned, with, without};
 
 fn story(name: &str) -> Vec<Evidence> {
     let files = golden().into_iter().filter(|(path, _)| path.parent().is_some_and(|folder| folder.ends_with(name)));
@@ -29,16 +29,7 @@ fn hash(evidence: &Evidence) -> String {
 
 /// Artefacts of one watch, linked anew.
 fn linked(values: &[Value]) -> Vec<Evidence> {
-    let mut all: Vec<Evidence> = Vec::new();
-    for (value, index) in values.iter().zip(1..) {
-        let mut value = value.clone();
-        value["index"] = json!(index);
-        if let Some(last) = all.last() {
-            value["previous"] = json!(hash(last));
-        }
-        all.push(unsigned(&value));
-    }
-    all
+    support::linked(values, unsigned)
 }
 
 #[test]

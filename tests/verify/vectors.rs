@@ -13,10 +13,10 @@ use h402_watch_verify::jwks::{self, Jwk, Keys};
 use h402_watch_verify::{Code, audit, verify};
 use serde_json::{Value, json};
 
-use crate::audit::{included, linked};
+use crate::audit::included;
 use crate::support::ethereum::Block;
 use crate::support::vectors::{folder, record_bytes, record_chain, record_file};
-use crate::support::{bitcoin, canonical, key, signature_by, signed, with};
+use crate::support::{bitcoin, canonical, key, linked, signature_by, signed, with};
 
 /// Codes that no artefact alone has.
 const OF_CHAINS: [Code; 5] = [Code::Fork, Code::HashChain, Code::ChainTerms, Code::ChainSettlement, Code::DoubleClaim];

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bitcoin::consensus::encode;
 use bitcoin::{Block, BlockHash, Txid};
 
+use super::header::Placed;
 use super::text::Link;
 
 /// Blocks that are kept decoded, so that a look-up right after a block costs no request. What it takes: some 10 MB each.
@@ -37,7 +38,7 @@ pub fn decode(hex: &str, hash: BlockHash, height: u64) -> Result<Decoded, String
     if header.block_hash() != hash {
         return Err("another block than was asked for".into());
     }
-    header.validate_pow(header.target()).map_err(|_| "a block without the work that it claims".to_owned())?;
+    let link = Placed::new(*header, height).map_err(|_| "a block without the work that it claims".to_owned())?.link;
     let txids: Vec<_> = block.txdata.iter().map(bitcoin::Transaction::compute_txid).collect();
     let root = bitcoin::merkle_tree::calculate_root(txids.iter().map(|txid| txid.to_raw_hash()));
     // A list that repeats its end has the same root (CVE-2012-2459).
@@ -50,7 +51,6 @@ pub fn decode(hex: &str, hash: BlockHash, height: u64) -> Result<Decoded, String
     if stripped || !block.check_witness_commitment() {
         return Err("a block whose witnesses are not those that it commits to".into());
     }
-    let link = Link { height, hash, parent: header.prev_blockhash, time: u64::from(header.time), slot: height };
     Ok(Decoded { link, block, txids })
 }
 

@@ -6,11 +6,9 @@ use bitcoin::consensus::encode::serialize;
 use bitcoin::hashes::{Hash as _, sha256d};
 use bitcoin::{Transaction, Witness};
 use h402_watch_engine::proof::{Part, Proof};
+use h402_watch_verify::proof::NODE_BYTES;
 
 use super::block::Decoded;
-
-/// Transactions of this size may be inner nodes of the tree (CVE-2017-12842).
-pub const NODE_BYTES: usize = 64;
 
 const AMBIGUOUS: &str = "a transaction of 64 bytes may be an inner node of its block's tree: no branch proves it";
 

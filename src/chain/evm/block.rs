@@ -2,19 +2,14 @@
 
 use std::collections::HashMap;
 
-use alloy_primitives::{Address, B256, U256, b256};
+use alloy_primitives::{Address, B256, U256};
 use h402_watch_engine::input::Execution;
 use serde_json::value::RawValue;
 
 use super::pool::Fetched;
 use super::wire::{CallFrame, FlatTrace, RpcLog, RpcReceipt, TxTrace};
 
-/// `Transfer(address,address,uint256)` of ERC-20.
-pub const TRANSFER: B256 = b256!("ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef");
-/// `AuthorizationUsed(address,bytes32)` of EIP-3009.
-pub const AUTHORIZATION_USED: B256 = b256!("98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5");
-/// `AuthorizationCanceled(address,bytes32)` of EIP-3009.
-pub const AUTHORIZATION_CANCELED: B256 = b256!("1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81");
+pub use h402_watch_verify::proof::{AUTHORIZATION_CANCELED, AUTHORIZATION_USED, TRANSFER};
 
 /// The first index of a call inside a transaction; below are its value (0) and its log entries (1 + place).
 pub const INTERNAL_BASE: u32 = 0x8000_0000;
@@ -304,7 +299,6 @@ mod tests {
             "transactions": [hash],
         }))
         .expect("a block");
-        let raw = RawValue::from_string("{}".into()).expect("JSON");
         let call = |address: &[u32], error: Option<&str>| {
             json!({
                 "type": "call", "transactionHash": hash, "traceAddress": address, "error": error,
@@ -321,7 +315,7 @@ mod tests {
             call(&[1, 0], None),
         ]);
         let traces = serde_json::from_value(traces).expect("traces");
-        let moved = from_flat(&Fetched { block, raw, header: [].into() }, traces).expect("of this block");
+        let moved = from_flat(&Fetched { block, header: [].into() }, traces).expect("of this block");
         assert_eq!(moved[0].len(), 2, "{moved:?}");
         assert_eq!(moved[0][1].index, INTERNAL_BASE + 1);
     }

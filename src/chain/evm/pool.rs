@@ -102,7 +102,7 @@ impl Pool {
             // A chain that hashes otherwise, as far as is known.
             None => {}
         }
-        Ok(Some(Fetched { block, raw, header: header_bytes.into() }))
+        Ok(Some(Fetched { block, header: header_bytes.into() }))
     }
 }
 
@@ -182,13 +182,11 @@ impl Chain for Pool {
     }
 }
 
-/// A block, and the bytes that it was read from.
+/// A block, and the bytes of its header.
 #[derive(Clone, Debug)]
 pub struct Fetched {
     /// The block.
     pub block: RpcBlock,
-    /// The bytes.
-    pub raw: Box<RawValue>,
     /// What its hash is the hash of; empty where that can't be recomputed.
     pub header: Arc<[u8]>,
 }

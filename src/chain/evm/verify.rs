@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
-use alloy_consensus::TxEnvelope;
 use alloy_consensus::constants::EMPTY_ROOT_HASH;
 use alloy_consensus::transaction::SignerRecoverable as _;
+use alloy_consensus::{self as consensus, TxEnvelope};
 use alloy_eips::eip2718::Encodable2718 as _;
 use alloy_primitives::{Address, B256, Signature, keccak256};
+use alloy_rlp::Decodable as _;
 use alloy_rpc_types_eth::{Header, Transaction, TransactionReceipt};
 use alloy_trie::root::ordered_trie_root_encoded;
 use serde::Deserialize;
@@ -29,13 +30,18 @@ pub fn emptiness_matches(header: &Header, transactions: &[B256]) -> bool {
     transactions.is_empty() == (header.inner.transactions_root == EMPTY_ROOT_HASH)
 }
 
+/// The header of a block, where its hash is known to be the hash of it: nothing else commits to what the block holds.
+fn committed(block: &Fetched) -> Option<consensus::Header> {
+    consensus::Header::decode(&mut &block.header[..]).ok()
+}
+
 /// Receipts as the block's header commits to them, if they have the root that it names.
 pub fn receipts(block: &Fetched, raw: &RawValue) -> Option<Encodings> {
-    let header = header(&block.raw, block.block.hash)?;
+    let header = committed(block)?;
     let receipts: Vec<TransactionReceipt> = serde_json::from_str(raw.get()).ok()?;
     let encoded = |one: TransactionReceipt| one.into_primitives_receipt().inner.encoded_2718();
     let encoded: Vec<_> = receipts.into_iter().map(encoded).collect();
-    (ordered_trie_root_encoded(&encoded) == header.inner.receipts_root).then(|| Arc::new(encoded))
+    (ordered_trie_root_encoded(&encoded) == header.receipts_root).then(|| Arc::new(encoded))
 }
 
 /// What signed a transaction: enough to tell who, later, if anyone asks.
@@ -58,12 +64,12 @@ pub fn transactions(block: &Fetched, raw: &RawValue) -> Option<(Vec<Signed>, Enc
     struct Transactions {
         transactions: Vec<Transaction>,
     }
-    let header = header(&block.raw, block.block.hash)?;
+    let header = committed(block)?;
     let full: Transactions = serde_json::from_str(raw.get()).ok()?;
     let txs: Vec<TxEnvelope> = full.transactions.into_iter().map(|tx| tx.inner.into_inner()).collect();
     let encoded: Vec<_> = txs.iter().map(TxEnvelope::encoded_2718).collect();
     let same = encoded.iter().zip(&block.block.transactions).all(|(tx, hash)| keccak256(tx) == *hash);
-    if !same || ordered_trie_root_encoded(&encoded) != header.inner.transactions_root {
+    if !same || ordered_trie_root_encoded(&encoded) != header.transactions_root {
         return None;
     }
     let signed = txs.iter().map(|tx| Signed { hash: tx.signature_hash(), signature: *tx.signature() });

@@ -16,7 +16,7 @@ use crate::script;
 use crate::wrong::{Code, Wrong, ensure};
 
 /// Transactions of this size may be inner nodes of the tree, as those are two hashes (CVE-2017-12842).
-const NODE_BYTES: usize = 64;
+pub const NODE_BYTES: usize = 64;
 
 /// A proof of the kind `bitcoin`.
 #[derive(Clone, Debug, PartialEq, Eq)]

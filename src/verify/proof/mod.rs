@@ -19,6 +19,9 @@ pub(crate) mod receipts;
 pub(crate) mod trie;
 pub mod work;
 
+pub use bitcoin::NODE_BYTES;
+pub use receipts::{AUTHORIZATION_CANCELED, AUTHORIZATION_USED, TRANSFER};
+
 /// A proof, or why there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {

@@ -9,11 +9,11 @@ use h402_watch_engine::input::{AuthorizationUse, Transfer, Via};
 use super::trie::{items, text};
 
 /// `Transfer(address,address,uint256)` of ERC-20.
-const TRANSFER: B256 = b256!("ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef");
+pub const TRANSFER: B256 = b256!("ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef");
 /// `AuthorizationUsed(address,bytes32)` of EIP-3009.
-const AUTHORIZATION_USED: B256 = b256!("98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5");
+pub const AUTHORIZATION_USED: B256 = b256!("98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5");
 /// `AuthorizationCanceled(address,bytes32)` of EIP-3009.
-const AUTHORIZATION_CANCELED: B256 = b256!("1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81");
+pub const AUTHORIZATION_CANCELED: B256 = b256!("1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81");
 
 /// The index of a transfer by a transaction's first log entry; 0 is the transaction's own value.
 const FIRST_LOG: u32 = 1;

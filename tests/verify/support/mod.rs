@@ -1,7 +1,7 @@
 //! Artefacts to spoil: JSON that is written canonically, and blocks with proofs.
 
 use ed25519_dalek::{Signer as _, SigningKey};
-use h402_watch_engine::canonical::Json;
+use h402_watch_engine::canonical::{Json, digest};
 use h402_watch_verify::evidence::Evidence;
 use h402_watch_verify::jwks::{Jwk, Keys};
 use h402_watch_verify::{Code, NoteCode, Report, Wrong, jws, verify};
@@ -116,6 +116,20 @@ pub fn without(value: &Value, pointer: &str) -> Value {
 pub fn left(report: &Report) -> Vec<NoteCode> {
     let codes = report.notes.iter().map(|note| note.code);
     codes.filter(|code| *code != NoteCode::BlockNotAnchored).collect()
+}
+
+/// Artefacts of one watch, numbered and linked anew, each signed or not.
+pub fn linked(values: &[Value], sign: fn(&Value) -> Evidence) -> Vec<Evidence> {
+    let mut all: Vec<Evidence> = Vec::new();
+    for (value, index) in values.iter().zip(1..) {
+        let mut value = value.clone();
+        value["index"] = json!(index);
+        if let Some(last) = all.last() {
+            value["previous"] = json!(hex::encode(digest(&last.artefact)));
+        }
+        all.push(sign(&value));
+    }
+    all
 }
 
 /// What all artefacts of a watch have, of its first artefact.

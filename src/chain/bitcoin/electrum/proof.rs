@@ -3,9 +3,10 @@
 use bitcoin::consensus::encode::deserialize;
 use bitcoin::hashes::{Hash as _, HashEngine as _, sha256d};
 use bitcoin::{Transaction, TxMerkleNode, Txid};
+use h402_watch_verify::proof::NODE_BYTES;
 use serde::Deserialize;
 
-use super::super::proof::{Leaf, NODE_BYTES};
+use super::super::proof::Leaf;
 
 /// The longest branch: a block has room for 16,666 transactions, as each takes at least 60 of 1,000,000 bytes.
 const BRANCH_MAX: usize = 15;
