@@ -15,6 +15,8 @@ use crate::support::service::{Service, Setup};
 
 const STEPS: u64 = 150;
 const HORIZON: u32 = 16;
+/// How many blocks leave the chain at once, at most.
+const FORK_MAX: u64 = 5;
 
 /// A payment: its watch, and its transaction.
 struct Payment {
@@ -28,6 +30,8 @@ async fn in_the_end_each_watch_says_what_is_true_of_the_chain() {
     let node = Bitcoind::with(&["-txindex=1"]).await;
     let announced = (random.below(2) == 0).then(|| node.zmq());
     let setup = Setup { horizon_blocks: HORIZON, ..Setup::bitcoin(&node, announced) };
+    // The chain never gets shorter, so no fork reaches the block that the payer's coins are in.
+    node.mine(FORK_MAX).await;
     let mut service = Service::start(BINARY, setup).await;
     let mut client = service.client().await;
     let mut payments: Vec<Payment> = Vec::new();
@@ -76,7 +80,7 @@ async fn pay(node: &Bitcoind, client: &mut Client, random: &mut Random) -> Payme
 
 /// The last blocks leave the chain; the other branch takes their transactions in again, or leaves them in the mempool.
 async fn fork(node: &Bitcoind, random: &mut Random) {
-    let deep = random.below(5);
+    let deep = random.below(FORK_MAX);
     let left = node.block_hash(node.height().await - deep).await;
     node.invalidate(&left).await;
     if random.below(2) == 0 {
