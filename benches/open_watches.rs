@@ -10,9 +10,9 @@ use h402_watch::chain::Mailbox;
 use h402_watch_engine::changes::Changes;
 use h402_watch_engine::id::{Address, AssetId, BlockRef, Header, Timestamp};
 use h402_watch_engine::input::{Block, Execution, Observation, Place, Transfer, TxFact, Via};
+use h402_watch_engine::record::WatchRecord;
 use h402_watch_engine::request::{AmountRule, AtDeadline, Binding, Depth, Report, Subject, Terms, WatchRequest};
 use h402_watch_engine::rules::{Limits, NetworkRules};
-use h402_watch_engine::watch::Watch;
 use h402_watch_engine::{Engine, Snapshot};
 
 const NETWORK: &str = "eip155:8453";
@@ -53,24 +53,24 @@ fn measure(kind: &str, watches: u64) -> std::io::Result<()> {
     observe(&mut engine, &mailbox, Observation::Blocks(headers.clone()));
     let before = resident()?;
     let started = Instant::now();
-    let mut made = Vec::new();
     for n in 0..watches {
         engine.create(NOW, request(kind, n)).expect("a good request");
         // As many as the driver puts into one commit.
         if n % 1024 == 1023 || n + 1 == watches {
-            made.extend(commit(&mut engine, &mailbox).watches.into_iter().map(|watch| watch.id));
+            commit(&mut engine, &mailbox);
+            // What looking up finds: nothing.
+            for look_up in mailbox.take_look_ups(usize::MAX) {
+                let under = headers.last().expect("a block").header.block.clone();
+                let nothing = Observation::LookedUp { watch: look_up.watch, under, facts: Vec::new() };
+                engine.handle_observation(NOW, &NETWORK.into(), nothing, Vec::new()).expect("it links");
+            }
+            commit(&mut engine, &mailbox);
         }
     }
     let create = started.elapsed() / u32::try_from(watches).expect("fits");
-    drop(made);
     let each = resident()?.saturating_sub(before) / watches;
-
-    // What looking up finds: nothing.
-    for look_up in mailbox.take_look_ups(usize::MAX) {
-        let under = headers.last().expect("a block").header.block.clone();
-        observe(&mut engine, &mailbox, Observation::LookedUp { watch: look_up.watch, under, facts: Vec::new() });
-    }
     let snapshot = snapshot(&engine, kind, watches, &headers);
+    commit(&mut engine, &mailbox);
     let started = Instant::now();
     let restored = Engine::restore(limits(), vec![rules()], snapshot).expect("what was committed");
     let restore = started.elapsed();
@@ -209,8 +209,8 @@ fn commit(engine: &mut Engine, mailbox: &Mailbox) -> Changes {
 
 /// What the store would hold.
 fn snapshot(engine: &Engine, kind: &str, watches: u64, headers: &[Block]) -> Snapshot {
-    let watch = |n| engine.watch(&h402_watch_engine::watch_id(&request(kind, n))).expect("open").clone();
-    let watches: Vec<Watch> = (0..watches).map(watch).collect();
+    let record = |n| WatchRecord::of(engine.watch(&h402_watch_engine::watch_id(&request(kind, n))).expect("open"));
+    let watches: Vec<_> = (0..watches).map(record).collect();
     let chain = headers.iter().map(|block| block.header.clone()).collect();
     let next_ordinal = watches.len() as u64;
     Snapshot { watches, chains: vec![(NETWORK.into(), chain)], next_sequence: 1, next_ordinal, ..Snapshot::default() }

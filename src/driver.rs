@@ -32,6 +32,9 @@ pub const REPORTS_MAX: usize = 256;
 /// Records that are forgotten in one go, so that a commit of that stays short.
 const PRUNE_BATCH: usize = 2048;
 
+/// Watches that are taken in at once at a start: what the sources are asked for all of them takes more room than they do.
+const RESTORE_BATCH: usize = 4096;
+
 /// How long an address query may take.
 const QUERY_LIMIT: Duration = Duration::from_secs(30);
 
@@ -335,7 +338,8 @@ impl Driver {
         (limits, keep): (Limits, Keep),
         metrics: DriverMetrics,
     ) -> Result<Ready, DriverError> {
-        let snapshot = store.snapshot()?;
+        let mut snapshot = store.snapshot()?;
+        let mut watches = std::mem::take(&mut snapshot.watches).into_iter().peekable();
         let chains: BTreeMap<_, _> = snapshot.chains.iter().cloned().collect();
         let rules = setups.iter().map(|setup| setup.rules.clone()).collect();
         let engine = Engine::restore(limits, rules, snapshot)?;
@@ -370,8 +374,11 @@ impl Driver {
             committed,
             replies: Vec::new(),
         };
-        // What the sources have to be asked for the watches that were open.
-        driver.commit(driver.clock.now())?;
+        while watches.peek().is_some() {
+            driver.engine.adopt_all(watches.by_ref().take(RESTORE_BATCH))?;
+            // What the sources have to be asked for the watches that were open.
+            driver.commit(driver.clock.now())?;
+        }
         driver.count(&Changes::default());
         Ok(Ready { driver, handle, reports: report_sender, sources })
     }

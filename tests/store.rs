@@ -7,11 +7,14 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use h402_watch::store::{Record, Retention, Store, StoreEngine, StoreError, Table, Tables, Write, open_tables};
+use h402_watch::store::{
+    FORMAT_VERSION, Record, Retention, Store, StoreEngine, StoreError, Table, Tables, Write, open_tables,
+};
 use h402_watch_engine::amount::Amount;
 use h402_watch_engine::changes::{Changes, Claim, ClaimKey, ClaimState, Event, EventKind, FinalityMarks};
 use h402_watch_engine::id::{BlockRef, Header, NetworkId, Timestamp, WatchId};
 use h402_watch_engine::input::{Execution, Place, TxFact, Verification};
+use h402_watch_engine::record::WatchRecord;
 use h402_watch_engine::request::{AmountRule, AtDeadline, Binding, Depth, Report, Subject, Terms, WatchRequest};
 use h402_watch_engine::watch::{Candidate, Watch};
 use proptest::prelude::*;
@@ -161,7 +164,7 @@ fn what_was_committed_is_there_after_a_restart() {
         }
         let store = open(engine, path);
         let snapshot = store.snapshot().expect("reads");
-        assert_eq!(snapshot.watches, [first.clone(), second.clone()]);
+        assert_eq!(snapshot.watches, [WatchRecord::of(&first), WatchRecord::of(&second)]);
         assert_eq!(snapshot.claims.len(), 1);
         assert_eq!(snapshot.chains, [(NETWORK.into(), vec![header(9, "a").1, header(10, "b").1])]);
         assert_eq!(snapshot.finality, [(NETWORK.into(), marks)]);
@@ -242,7 +245,8 @@ fn an_unknown_format_and_another_engine_are_refused() {
         tables.commit(vec![format]).expect("commits");
         drop(tables);
         let error = Store::open(engine, path).err().expect("format 99");
-        assert_eq!(error.to_string(), "store: it holds format 99; this version reads format 4");
+        let expected = format!("store: it holds format 99; this version reads format {FORMAT_VERSION}");
+        assert_eq!(error.to_string(), expected);
     });
 }
 

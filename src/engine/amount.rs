@@ -4,12 +4,34 @@ use std::fmt;
 use std::str::FromStr;
 
 use ruint::aliases::U256;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::text;
 
 /// A count of an asset's smallest unit (wei, satoshi, lamport, …), 0 to 2^256 − 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Amount(U256);
+
+/// In records: the bytes that are left without leading zeros, the highest first.
+impl Serialize for Amount {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            self.0.serialize(serializer)
+        } else {
+            serializer.serialize_bytes(&self.0.to_be_bytes_trimmed_vec())
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            return U256::deserialize(deserializer).map(Self);
+        }
+        let bytes = text::bytes(deserializer)?;
+        U256::try_from_be_slice(&bytes).map(Self).ok_or_else(|| de::Error::custom("more than 256 bits"))
+    }
+}
 
 /// Why a text is no amount.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -76,6 +76,7 @@ pub enum Interest {
         /// Who signed it.
         authorizer: Address,
         /// Its single-use number.
+        #[serde(with = "crate::text")]
         nonce: String,
     },
     /// Whichever transaction uses this up.

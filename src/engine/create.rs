@@ -62,7 +62,7 @@ impl Engine {
         };
         self.next_ordinal += 1;
         self.dirty.insert(ordinal);
-        self.adopt(watch).map_err(|_| Refused::NotFound(id.clone()))?;
+        self.adopt(watch, None);
         Ok(Created { id, new: true })
     }
 
@@ -71,7 +71,7 @@ impl Engine {
     /// # Errors
     /// If there is no such watch in memory, or it is settled; then nothing has changed.
     pub fn cancel(&mut self, now: Timestamp, id: &WatchId) -> Result<(), Refused> {
-        let ordinal = *self.ordinals.get(id).ok_or_else(|| Refused::NotFound(id.clone()))?;
+        let ordinal = self.ordinal_of(id).ok_or_else(|| Refused::NotFound(id.clone()))?;
         if self.watches.get(&ordinal).is_some_and(|watch| watch.outcome.is_some()) {
             return Err(Refused::Settled(id.clone()));
         }

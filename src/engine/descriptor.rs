@@ -182,7 +182,7 @@ impl Engine {
     /// # Errors
     /// If the watch is not in memory, is settled, or has no descriptor; or if all addresses of its window are taken.
     pub fn next_address(&mut self, id: &WatchId, reserve: bool) -> Result<Derived, Refused> {
-        let ordinal = *self.ordinals.get(id).ok_or_else(|| Refused::NotFound(id.clone()))?;
+        let ordinal = self.ordinal_of(id).ok_or_else(|| Refused::NotFound(id.clone()))?;
         let watch = self.watches.get_mut(&ordinal).ok_or_else(|| Refused::NotFound(id.clone()))?;
         if watch.outcome.is_some() {
             return Err(Refused::Settled(id.clone()));

@@ -3,9 +3,9 @@
 use crate::Engine;
 use crate::changes::Interest;
 use crate::id::{BlockRef, NetworkId, Timestamp, TxId};
-use crate::network::Ordinal;
+use crate::network::Network;
 use crate::request::{Depth, Expiry, Subject, WatchRequest};
-use crate::watch::Candidate;
+use crate::watch::{Candidate, Watch};
 
 impl Engine {
     /// Watches whose authorization the new block is too late for are judged now, and again once that block is deep.
@@ -14,28 +14,6 @@ impl Engine {
         let later = net.expiries.split_off(&(time.plus_ms(1), 0));
         let passed = std::mem::replace(&mut net.expiries, later);
         self.queue.extend(passed.into_iter().map(|(_, ordinal)| ordinal));
-    }
-
-    /// Judges a watch again once the block that voids its authorization is deep.
-    pub(crate) fn wait_for_expiry(&mut self, ordinal: Ordinal) {
-        let Some(watch) = self.watches.get(&ordinal) else { return };
-        let Subject::Authorization { valid_before: Some(time), .. } = watch.request.subject else {
-            return;
-        };
-        let proof = self.view_of(watch).and_then(|view| view.first_at_or_after(time).map(|header| header.block.height));
-        let depth = watch.request.terms.depth;
-        let Some(net) = self.networks.get_mut(&watch.request.network) else { return };
-        match (proof, depth) {
-            (None, _) => {
-                net.expiries.insert((time, ordinal));
-            }
-            (Some(height), Depth::Blocks(blocks)) => {
-                net.due.insert((height + u64::from(blocks.max(1)) - 1, ordinal));
-            }
-            (Some(height), Depth::Tag(_)) => {
-                net.tag_waits.insert(height, ordinal);
-            }
-        }
     }
 
     /// A transaction has expired for the watches that state this expiry. It counts only with what proves it: a final block of
@@ -68,5 +46,24 @@ impl Engine {
         let net = self.networks.get(&request.network)?;
         let stated = Interest::Expiry { tx: tx.clone(), expiry: expiry.clone() };
         net.interested(&stated).iter().find_map(|other| self.watches.get(other)?.expired.clone())
+    }
+}
+
+impl Network {
+    /// Judges a watch again once the block that voids its authorization is deep.
+    pub(crate) fn wait_for_expiry(&mut self, watch: &Watch) {
+        let Subject::Authorization { valid_before: Some(time), .. } = watch.request.subject else {
+            return;
+        };
+        let proof = self.heads.first_at_or_after(time).map(|header| header.block.height);
+        match (proof, watch.request.terms.depth) {
+            (None, _) => {
+                self.expiries.insert((time, watch.ordinal));
+            }
+            (Some(height), Depth::Blocks(blocks)) => {
+                self.due.insert((height + u64::from(blocks.max(1)) - 1, watch.ordinal));
+            }
+            (Some(height), Depth::Tag(_)) => self.tag_waits.insert(height, watch.ordinal),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::id::{BlockRef, Header};
+use crate::id::{BlockRef, Header, Timestamp};
 
 /// The newest headers of the chain that the engine accepted, linked by parent hash, lowest first.
 #[derive(Clone, Debug)]
@@ -67,6 +67,11 @@ impl Heads {
     /// The headers that are kept, lowest first.
     pub fn iter(&self) -> impl Iterator<Item = &Header> {
         self.ring.iter()
+    }
+
+    /// The lowest block kept that states `time` or later.
+    pub fn first_at_or_after(&self, time: Timestamp) -> Option<&Header> {
+        self.iter().find(|header| header.time >= time)
     }
 
     /// Whether a block is on the chain, as far as can be told: below the bottom each block that a source vouches for is.

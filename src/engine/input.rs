@@ -100,6 +100,7 @@ pub struct AuthorizationUse {
     /// Who had signed it.
     pub authorizer: Address,
     /// Its single-use number.
+    #[serde(with = "crate::text")]
     pub nonce: String,
     /// Whether it was cancelled instead of used.
     pub cancelled: bool,

@@ -4,7 +4,7 @@ use crate::amount::Amount;
 use crate::changes::{ClaimKey, ClaimState, FinalityMarks};
 use crate::claims::Ledger;
 use crate::heads::Heads;
-use crate::id::{BlockRef, Header, NetworkId, Timestamp, WatchId};
+use crate::id::{BlockRef, NetworkId, Timestamp, WatchId};
 use crate::input::{Execution, Place, Transfer, TxFact};
 use crate::receipt::Evidence;
 use crate::request::{AmountRule, AtDeadline, Depth, Subject, Tag, Terms};
@@ -238,7 +238,7 @@ impl View<'_> {
             Subject::Transaction { .. } => Evidence::Expired { block: watch.expired.clone()? },
             // The chain, at the required depth, is too late for it.
             Subject::Authorization { valid_before: Some(valid_before), .. } => {
-                let proof = self.first_at_or_after(*valid_before)?;
+                let proof = self.heads.first_at_or_after(*valid_before)?;
                 if !self.is_deep(&proof.block, watch.request.terms.depth) {
                     return None;
                 }
@@ -247,11 +247,6 @@ impl View<'_> {
             _ => return None,
         };
         Some(Verdict { outcome: Outcome::Failed(Reason::Expired), evidence, deciding: None })
-    }
-
-    /// The lowest block kept that states `time` or later.
-    pub fn first_at_or_after(&self, time: Timestamp) -> Option<&Header> {
-        self.heads.iter().find(|header| header.time >= time)
     }
 
     /// The outcome at the deadline; `None` while the watch waits, as it asked, for what is included already.

@@ -34,38 +34,45 @@ pub mod descriptor;
 mod expiry;
 pub mod heads;
 pub mod id;
+mod index;
 pub mod input;
 pub mod judge;
 mod network;
 mod observe;
 pub mod proof;
 pub mod receipt;
+pub mod record;
 pub mod request;
 pub mod rules;
 mod settle;
+mod shelf;
+mod text;
 mod timeouts;
 pub mod watch;
 
 pub use create::{Created, same_or_taken, watch_id};
 pub use observe::CANDIDATES_MAX;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use canonical::Json;
 use changes::{Ask, Changes, Claim, ClaimKey, Event, EventKind, FinalityMarks, LookUp};
 use claims::Ledger;
 use id::{Header, NetworkId, Timestamp, TxId, WatchId};
+use index::{Fingerprint, Index};
 use judge::View;
 use network::{Network, Ordinal, interests_of};
-use request::{Depth, WatchRequest};
+use record::{NoWatch, WatchRecord};
+use request::WatchRequest;
 use rules::{Limits, NetworkRules};
+use shelf::Shelf;
 use watch::Watch;
 
 /// What was committed, to start from.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// The watches that are not archived.
-    pub watches: Vec<Watch>,
+    /// The watches that are not archived, oldest first.
+    pub watches: Vec<WatchRecord>,
     /// The claims on the transactions that are candidates of theirs.
     pub claims: Vec<(ClaimKey, Claim)>,
     /// The headers of each network, lowest first.
@@ -89,6 +96,9 @@ pub enum RestoreError {
         /// The network.
         network: NetworkId,
     },
+    /// A record of a watch can't be read.
+    #[error(transparent)]
+    NoWatch(#[from] NoWatch),
 }
 
 /// Why a command was refused; nothing was changed.
@@ -151,9 +161,9 @@ pub enum Rejected {
 pub struct Engine {
     limits: Limits,
     networks: BTreeMap<NetworkId, Network>,
-    watches: BTreeMap<Ordinal, Watch>,
-    ordinals: HashMap<WatchId, Ordinal>,
-    keys: HashMap<String, Ordinal>,
+    watches: Shelf,
+    /// The watches by their ids, and by the idempotency keys that are no ids.
+    names: Index,
     ledger: Ledger,
     next_sequence: u64,
     next_ordinal: Ordinal,
@@ -185,9 +195,8 @@ impl Engine {
         let mut engine = Self {
             limits,
             networks,
-            watches: BTreeMap::new(),
-            ordinals: HashMap::new(),
-            keys: HashMap::new(),
+            watches: Shelf::default(),
+            names: Index::default(),
             ledger: Ledger::default(),
             next_sequence: snapshot.next_sequence.max(1),
             next_ordinal: snapshot.next_ordinal,
@@ -199,11 +208,7 @@ impl Engine {
         for (key, claim) in snapshot.claims {
             engine.ledger.learn(key, claim);
         }
-        let mut watches = snapshot.watches;
-        watches.sort_by_key(|watch| watch.ordinal);
-        for watch in watches {
-            engine.adopt(watch)?;
-        }
+        engine.adopt_all(snapshot.watches)?;
         Ok(engine)
     }
 
@@ -211,7 +216,7 @@ impl Engine {
     pub fn drain(&mut self) -> Changes {
         let mut changes = std::mem::take(&mut self.out);
         let dirty = std::mem::take(&mut self.dirty);
-        changes.watches.extend(dirty.iter().filter_map(|ordinal| self.watches.get(ordinal).cloned()));
+        changes.watches.extend(self.watches.rest(&dirty));
         changes.claims = self.ledger.drain();
         for (network, tx) in std::mem::take(&mut self.forgettable) {
             let unused = self.networks.get(&network).is_none_or(|net| net.watching_tx(&tx).is_empty());
@@ -224,12 +229,17 @@ impl Engine {
 
     /// A watch in memory.
     pub fn watch(&self, id: &WatchId) -> Option<&Watch> {
-        self.watches.get(self.ordinals.get(id)?)
+        self.watches.get(&self.ordinal_of(id)?)
     }
 
     /// The watch in memory that an idempotency key names.
     pub fn watch_by_key(&self, key: &str) -> Option<&Watch> {
-        self.watches.get(self.keys.get(key)?)
+        let named = self.names.at(of_key(key)).chain(self.names.at(of_id(key)));
+        named.filter_map(|ordinal| self.watches.get(&ordinal)).find(|watch| watch.key() == key)
+    }
+
+    fn ordinal_of(&self, id: &WatchId) -> Option<Ordinal> {
+        self.names.at(of_id(id.as_str())).next()
     }
 
     /// How many watches are in memory.
@@ -240,10 +250,7 @@ impl Engine {
     /// How many entries the engine keeps beside the watches and the chains: nothing once all watches have left memory and
     /// the chains have moved on (invariant 11).
     pub fn index_len(&self) -> usize {
-        self.ordinals.len()
-            + self.keys.len()
-            + self.ledger.len()
-            + self.networks.values().map(Network::index_len).sum::<usize>()
+        self.names.len() + self.ledger.len() + self.networks.values().map(Network::index_len).sum::<usize>()
     }
 
     /// The head of a network.
@@ -256,12 +263,26 @@ impl Engine {
         self.networks.get(network).map(|net| &net.marks)
     }
 
-    /// Takes in a watch that was committed before, or was just made.
-    fn adopt(&mut self, mut watch: Watch) -> Result<(), RestoreError> {
+    /// Takes in watches that were committed before, oldest first. In several parts, one after the other, if what the sources are
+    /// to be asked for all of them ([`Engine::drain`]) would be too much at once; nothing else may happen until all are there.
+    ///
+    /// # Errors
+    /// If one is on a network that is not configured, or its record can't be read.
+    pub fn adopt_all(&mut self, records: impl IntoIterator<Item = WatchRecord>) -> Result<(), RestoreError> {
+        for record in records {
+            let watch = record.read()?;
+            if !self.networks.contains_key(&watch.request.network) {
+                return Err(RestoreError::UnknownNetwork { watch: watch.id, network: watch.request.network });
+            }
+            self.adopt(watch, Some(record));
+        }
+        Ok(())
+    }
+
+    /// Takes in a watch of a network that there is: one that was just made, or one that was committed before, and its record.
+    fn adopt(&mut self, mut watch: Watch, record: Option<WatchRecord>) {
         let (ordinal, network) = (watch.ordinal, watch.request.network.clone());
-        let Some(net) = self.networks.get_mut(&network) else {
-            return Err(RestoreError::UnknownNetwork { watch: watch.id, network });
-        };
+        let Some(net) = self.networks.get_mut(&network) else { return };
         let mut asks: Vec<_> = interests_of(&watch).into_iter().filter_map(|it| net.open(it, ordinal)).collect();
         for candidate in &watch.candidates {
             net.add_candidate(&candidate.fact.tx, ordinal);
@@ -289,53 +310,27 @@ impl Engine {
             asks.push(Ask::LookUp(look_up(&mut watch, net)));
         }
         self.out.asks.extend(asks.into_iter().map(|ask| (network.clone(), ask)));
-        self.ordinals.insert(watch.id.clone(), ordinal);
-        self.keys.insert(watch.request.key().unwrap_or(watch.id.as_str()).to_owned(), ordinal);
-        self.watches.insert(ordinal, watch);
-        self.schedule(ordinal);
+        self.names.insert(of_id(watch.id.as_str()), ordinal);
+        if watch.key() != watch.id.as_str() {
+            self.names.insert(of_key(watch.key()), ordinal);
+        }
+        net.schedule(&watch);
         if is_open {
             // The block that voids its authorization may be known already, and wait for its depth only.
-            self.wait_for_expiry(ordinal);
+            net.wait_for_expiry(&watch);
         }
-        Ok(())
+        match record {
+            // A look-up under way has altered its window.
+            Some(record) if watch.window.is_none() => self.watches.insert_at_rest(ordinal, record),
+            _ => self.watches.insert(watch),
+        }
     }
 
     /// Notes when a watch has to be judged again.
     fn schedule(&mut self, ordinal: Ordinal) {
         let Some(watch) = self.watches.get(&ordinal) else { return };
-        let Some(net) = self.networks.get_mut(&watch.request.network) else { return };
-        let head = net.heads.head().map_or(0, |header| header.block.height);
-        let horizon = u64::from(net.rules.horizon);
-        let mut wait = |height: u64| {
-            if height > head {
-                net.due.insert((height, ordinal));
-            }
-        };
-        let mut included = false;
-        for candidate in &watch.candidates {
-            let Some(block) = candidate.block() else {
-                if let Some(left) = &candidate.orphaned_from {
-                    wait(left.height + horizon);
-                }
-                continue;
-            };
-            included = true;
-            wait(block.height + u64::from(candidate.fact.matures.max(1)) - 1);
-            match watch.request.terms.depth {
-                Depth::Blocks(blocks) => wait(block.height + u64::from(blocks.max(1)) - 1),
-                Depth::Tag(_) => {
-                    net.tag_waits.insert(block.height, ordinal);
-                }
-            }
-            if watch.outcome.is_some() && !watch.finalized {
-                wait(block.height + horizon);
-                net.tag_waits.insert(block.height, ordinal);
-            }
-        }
-        if included && watch.outcome.is_none() && watch.request.report == request::Report::EveryDepth {
-            net.every_depth.insert(ordinal);
-        } else {
-            net.every_depth.remove(&ordinal);
+        if let Some(net) = self.networks.get_mut(&watch.request.network) {
+            net.schedule(watch);
         }
     }
 
@@ -387,6 +382,14 @@ impl WatchRequest {
     pub fn key(&self) -> Option<&str> {
         self.idempotency_key.as_deref().or(self.binding.quote_hash.as_deref())
     }
+}
+
+fn of_id(id: &str) -> Fingerprint {
+    Fingerprint::of(0, &[id])
+}
+
+fn of_key(key: &str) -> Fingerprint {
+    Fingerprint::of(1, &[key])
 }
 
 /// What has to be looked up for a watch: for an address, everything that may count; for a descriptor, also what shows that

@@ -6,23 +6,24 @@ use crate::changes::{Ask, FinalityMarks, Interest};
 use crate::descriptor::recipient;
 use crate::heads::Heads;
 use crate::id::{Header, Timestamp, TxId};
+use crate::index::{Fingerprint, Index};
 use crate::input::TxFact;
-use crate::request::{Subject, Tag};
+use crate::request::{Depth, Expiry, Report, Subject, Tag};
 use crate::rules::NetworkRules;
 use crate::watch::Watch;
 
 /// A watch's place in the order of creation.
 pub(crate) type Ordinal = u64;
 
-/// One network's chain and indexes. The maps are only looked into, never walked, so their order decides nothing.
+/// One network's chain and indexes.
 pub(crate) struct Network {
     pub(crate) rules: NetworkRules,
     pub(crate) heads: Heads,
     pub(crate) marks: FinalityMarks,
-    interests: HashMap<Interest, Vec<Ordinal>>,
+    interests: Index,
     /// The watches behind [`Interest::Proofs`], which may be all of them.
     provers: BTreeSet<Ordinal>,
-    candidates: HashMap<TxId, Vec<Ordinal>>,
+    candidates: Index,
     /// Watches with a candidate in the block at a height.
     pub(crate) by_height: BTreeMap<u64, BTreeSet<Ordinal>>,
     /// Watches to judge again once the head has a height.
@@ -45,9 +46,9 @@ impl Network {
             heads: Heads::new(rules.horizon, headers),
             rules,
             marks,
-            interests: HashMap::new(),
+            interests: Index::default(),
             provers: BTreeSet::new(),
-            candidates: HashMap::new(),
+            candidates: Index::default(),
             by_height: BTreeMap::new(),
             due: BTreeSet::new(),
             tag_waits: TagWaits::default(),
@@ -83,6 +84,43 @@ impl Network {
         moved
     }
 
+    /// Notes when a watch has to be judged again.
+    pub(crate) fn schedule(&mut self, watch: &Watch) {
+        let ordinal = watch.ordinal;
+        let head = self.heads.head().map_or(0, |header| header.block.height);
+        let horizon = u64::from(self.rules.horizon);
+        let due = &mut self.due;
+        let mut wait = |height: u64| {
+            if height > head {
+                due.insert((height, ordinal));
+            }
+        };
+        let mut included = false;
+        for candidate in &watch.candidates {
+            let Some(block) = candidate.block() else {
+                if let Some(left) = &candidate.orphaned_from {
+                    wait(left.height + horizon);
+                }
+                continue;
+            };
+            included = true;
+            wait(block.height + u64::from(candidate.fact.matures.max(1)) - 1);
+            match watch.request.terms.depth {
+                Depth::Blocks(blocks) => wait(block.height + u64::from(blocks.max(1)) - 1),
+                Depth::Tag(_) => self.tag_waits.insert(block.height, ordinal),
+            }
+            if watch.outcome.is_some() && !watch.finalized {
+                wait(block.height + horizon);
+                self.tag_waits.insert(block.height, ordinal);
+            }
+        }
+        if included && watch.outcome.is_none() && watch.request.report == Report::EveryDepth {
+            self.every_depth.insert(ordinal);
+        } else {
+            self.every_depth.remove(&ordinal);
+        }
+    }
+
     /// How many entries the indexes hold.
     pub(crate) fn index_len(&self) -> usize {
         let by_height: usize = self.by_height.values().map(BTreeSet::len).sum();
@@ -105,10 +143,7 @@ impl Network {
             self.provers.insert(watch);
             return first.then_some(Ask::Open(interest));
         }
-        let watches = self.interests.entry(interest.clone()).or_default();
-        let first = watches.is_empty();
-        insert(watches, watch);
-        first.then_some(Ask::Open(interest))
+        self.interests.insert(of_interest(&interest), watch).then_some(Ask::Open(interest))
     }
 
     /// Closes it; the source is told if it was the last.
@@ -117,46 +152,35 @@ impl Network {
             let last = self.provers.remove(&watch) && self.provers.is_empty();
             return last.then_some(Ask::Close(interest));
         }
-        let watches = self.interests.get_mut(&interest)?;
-        watches.retain(|other| *other != watch);
-        if !watches.is_empty() {
-            return None;
-        }
-        self.interests.remove(&interest);
-        Some(Ask::Close(interest))
+        self.interests.remove(of_interest(&interest), watch).then_some(Ask::Close(interest))
     }
 
     /// Notes that a watch has a candidate.
     pub(crate) fn add_candidate(&mut self, tx: &TxId, watch: Ordinal) {
-        insert(self.candidates.entry(tx.clone()).or_default(), watch);
+        self.candidates.insert(of_tx(tx), watch);
     }
 
     /// Forgets that. Returns whether no other watch has it.
     pub(crate) fn remove_candidate(&mut self, tx: &TxId, watch: Ordinal) -> bool {
-        let Some(watches) = self.candidates.get_mut(tx) else { return true };
-        watches.retain(|other| *other != watch);
-        let last = watches.is_empty();
-        if last {
-            self.candidates.remove(tx);
-        }
-        last
+        self.candidates.remove(of_tx(tx), watch);
+        self.candidates.at(of_tx(tx)).next().is_none()
     }
 
     /// The watches that have an interest open, oldest first.
     pub(crate) fn interested(&self, interest: &Interest) -> Vec<Ordinal> {
-        self.interests.get(interest).cloned().unwrap_or_default()
+        self.interests.at(of_interest(interest)).collect()
     }
 
     /// The watches that have a transaction as a candidate, or as their subject, oldest first.
     pub(crate) fn watching_tx(&self, tx: &TxId) -> BTreeSet<Ordinal> {
-        let subject = self.interests.get(&Interest::Tx(tx.clone()));
-        self.candidates.get(tx).into_iter().chain(subject).flatten().copied().collect()
+        let subject = self.interests.at(of_interest(&Interest::Tx(tx.clone())));
+        self.candidates.at(of_tx(tx)).chain(subject).collect()
     }
 
     /// The watches that a fact concerns, oldest first.
     pub(crate) fn concerned(&self, fact: &TxFact) -> BTreeSet<Ordinal> {
         let mut found = self.watching_tx(&fact.tx);
-        let mut look = |interest: Interest| found.extend(self.interests.get(&interest).into_iter().flatten());
+        let mut look = |interest: Interest| found.extend(self.interests.at(of_interest(&interest)));
         for transfer in &fact.transfers {
             look(Interest::Recipient { asset: transfer.asset.clone(), address: transfer.to.clone() });
         }
@@ -213,10 +237,25 @@ impl TagWaits {
     }
 }
 
-/// Keeps ordinals sorted; a new watch has the highest.
-fn insert(watches: &mut Vec<Ordinal>, watch: Ordinal) {
-    if let Err(at) = watches.binary_search(&watch) {
-        watches.insert(at, watch);
+fn of_tx(tx: &TxId) -> Fingerprint {
+    Fingerprint::of(0, &[tx.as_str()])
+}
+
+fn of_interest(interest: &Interest) -> Fingerprint {
+    match interest {
+        Interest::Tx(tx) => Fingerprint::of(1, &[tx.as_str()]),
+        Interest::Recipient { asset, address } => Fingerprint::of(2, &[asset.as_str(), address.as_str()]),
+        Interest::Authorization { asset, authorizer, nonce } => {
+            Fingerprint::of(3, &[asset.as_str(), authorizer.as_str(), nonce])
+        }
+        Interest::Spend(key) => Fingerprint::of(4, &[key.as_str()]),
+        Interest::Expiry { tx, expiry: Expiry::Height(height) } => {
+            Fingerprint::of(5, &[tx.as_str(), &height.to_string()])
+        }
+        Interest::Expiry { tx, expiry: Expiry::Nonce { account, value } } => {
+            Fingerprint::of(6, &[tx.as_str(), account.as_str(), value])
+        }
+        Interest::Proofs => Fingerprint::of(7, &[]),
     }
 }
 

@@ -230,7 +230,7 @@ impl Engine {
 
     fn answer_look_up(&mut self, now: Timestamp, network: &NetworkId, id: &WatchId, facts: Vec<TxFact>) {
         self.note_facts(now, network, facts);
-        let Some(&ordinal) = self.ordinals.get(id) else { return };
+        let Some(ordinal) = self.ordinal_of(id) else { return };
         let Some(watch) = self.watches.get_mut(&ordinal) else { return };
         if watch.looked_up {
             return;

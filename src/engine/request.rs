@@ -31,6 +31,7 @@ pub enum Subject {
         /// Who signed it.
         authorizer: Address,
         /// Its single-use number, 32 bytes in hex.
+        #[serde(with = "crate::text")]
         nonce: String,
         /// When it can no longer be submitted, by block time.
         valid_before: Option<Timestamp>,
@@ -47,6 +48,7 @@ pub enum Expiry {
         /// The account.
         account: Address,
         /// The value that the transaction was signed with.
+        #[serde(with = "crate::text")]
         value: String,
     },
 }
@@ -134,8 +136,10 @@ impl Terms {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Binding {
     /// Hash of the quote.
+    #[serde(with = "crate::text::maybe")]
     pub quote_hash: Option<String>,
     /// Hash of the authorisation.
+    #[serde(with = "crate::text::maybe")]
     pub auth_hash: Option<String>,
     /// What is bought.
     pub resource: Option<String>,
@@ -167,6 +171,7 @@ pub struct WatchRequest {
     /// What it is for.
     pub binding: Binding,
     /// Names the request: the same key again is the same watch. Default: the quote hash, else the digest of the request.
+    #[serde(with = "crate::text::maybe")]
     pub idempotency_key: Option<String>,
     /// Which receipts.
     pub report: Report,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::Engine;
 use crate::changes::{ClaimKey, ClaimState, EventKind};
 use crate::id::Timestamp;
 use crate::input::{Execution, TxFact};
@@ -11,6 +10,7 @@ use crate::network::{Ordinal, interests_of};
 use crate::receipt::{self, Detail, Evidence};
 use crate::request::{Depth, Subject};
 use crate::watch::{Candidate, Outcome, Watch};
+use crate::{Engine, of_id, of_key};
 
 /// How what a paid watch received fares.
 enum Fate {
@@ -36,7 +36,10 @@ impl Engine {
                 self.settle(now, ordinal, outcome, &evidence, deciding);
             } else {
                 self.schedule(ordinal);
-                self.wait_for_expiry(ordinal);
+                let Some(watch) = self.watches.get(&ordinal) else { continue };
+                if let Some(net) = self.networks.get_mut(&watch.request.network) {
+                    net.wait_for_expiry(watch);
+                }
             }
         }
     }
@@ -278,8 +281,8 @@ impl Engine {
     fn archive(&mut self, ordinal: Ordinal) {
         let Some(mut watch) = self.watches.remove(&ordinal) else { return };
         watch.archived = true;
-        self.ordinals.remove(&watch.id);
-        self.keys.remove(watch.request.key().unwrap_or(watch.id.as_str()));
+        self.names.remove(of_id(watch.id.as_str()), ordinal);
+        self.names.remove(of_key(watch.key()), ordinal);
         self.dirty.remove(&ordinal);
         let network = watch.request.network.clone();
         if let Some(net) = self.networks.get_mut(&network) {

@@ -114,6 +114,11 @@ impl Watch {
         }
     }
 
+    /// The idempotency key that names it: the request's, or else its id.
+    pub fn key(&self) -> &str {
+        self.request.key().unwrap_or(self.id.as_str())
+    }
+
     /// Whether it follows one transaction to its end, rather than adding up what comes.
     pub fn is_one_shot(&self) -> bool {
         !matches!(self.request.subject, Subject::Address | Subject::Descriptor { .. })

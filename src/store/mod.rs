@@ -16,15 +16,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use h402_watch_engine::Snapshot;
 use h402_watch_engine::changes::{Changes, Claim, ClaimKey, Event, EventKind};
 use h402_watch_engine::id::{NetworkId, Timestamp, TxId, WatchId};
+use h402_watch_engine::record::WatchRecord;
 use h402_watch_engine::watch::Watch;
 use serde::{Deserialize, Serialize};
 
-use records::{Artefact, Counters, decode, encode, key};
+use records::{Artefact, Counters, decode, encode, key, read_watch};
 
 pub use retention::{Pruned, Retention};
 
 /// The version of what is written to disk. A store of another version is refused.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 
 /// An ordered table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -315,17 +316,16 @@ impl Store {
     /// All that the engine needs to go on.
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let mut snapshot = Snapshot::default();
+        let (mut watches, mut txs) = (Vec::new(), Vec::new());
         self.for_each(Table::Open, |_, value| {
-            snapshot.watches.push(decode(Table::Open, value)?);
+            let record = WatchRecord::from_bytes(value);
+            let watch = read_watch(Table::Open, &record)?;
+            txs.extend(watch.candidates.into_iter().map(|c| (watch.request.network.clone(), c.fact.tx)));
+            watches.push((watch.ordinal, record));
             Ok(())
         })?;
-        let mut txs: Vec<_> = snapshot
-            .watches
-            .iter()
-            .flat_map(|watch: &Watch| {
-                watch.candidates.iter().map(|c| (watch.request.network.clone(), c.fact.tx.clone()))
-            })
-            .collect();
+        watches.sort_unstable_by_key(|(ordinal, _)| *ordinal);
+        snapshot.watches = watches.into_iter().map(|(_, record)| record).collect();
         txs.sort();
         txs.dedup();
         for (network, tx) in txs {
@@ -372,7 +372,7 @@ impl Store {
     fn find_watch(&self, id: &WatchId) -> Result<Option<Watch>, StoreError> {
         for table in [Table::Open, Table::Archived] {
             if let Some(value) = self.tables.get(table, id.as_str().as_bytes())? {
-                return decode(table, &value).map(Some);
+                return read_watch(table, &WatchRecord::from_bytes(value)).map(Some);
             }
         }
         Ok(None)
@@ -387,7 +387,7 @@ impl Store {
         let mut found = BTreeMap::new();
         for &table in tables {
             for (id, value) in self.tables.scan(table, &from, None, limit)? {
-                found.insert(id, decode::<Watch>(table, &value)?);
+                found.insert(id, read_watch(table, &WatchRecord::from_bytes(value))?);
             }
         }
         Ok(found.into_values().take(limit).collect())
@@ -521,17 +521,17 @@ impl Batch {
 
 fn put_watch(batch: &mut Batch, counters: &mut Counters, now: Timestamp, watch: &Watch) {
     let id = watch.id.as_str().as_bytes();
+    let record = WatchRecord::of(watch).into_bytes();
     if watch.archived {
         batch.delete(Table::Open, id.into());
-        batch.put(Table::Archived, id.into(), encode(watch));
+        batch.put(Table::Archived, id.into(), record);
         batch.put(Table::ArchivedAt, key::archived_at(now, &watch.id), Vec::new());
     } else {
-        batch.put(Table::Open, id.into(), encode(watch));
+        batch.put(Table::Open, id.into(), record);
     }
     if watch.ordinal >= counters.next_ordinal {
         counters.next_ordinal = watch.ordinal + 1;
-        let named = watch.request.key().unwrap_or(watch.id.as_str());
-        batch.put(Table::Keys, key::idempotency(named), encode(&watch.id));
+        batch.put(Table::Keys, key::idempotency(watch.key()), encode(&watch.id));
     }
 }
 

@@ -1,6 +1,8 @@
 //! Keys and values as they stand on disk. Whole numbers in keys are big-endian, so that their order is the order of keys.
 
 use h402_watch_engine::changes::Event;
+use h402_watch_engine::record::WatchRecord;
+use h402_watch_engine::watch::Watch;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +37,10 @@ pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 
 pub(super) fn decode<T: DeserializeOwned>(table: Table, bytes: &[u8]) -> Result<T, StoreError> {
     postcard::from_bytes(bytes).map_err(|error| StoreError::Damaged { table, detail: error.to_string() })
+}
+
+pub(super) fn read_watch(table: Table, record: &WatchRecord) -> Result<Watch, StoreError> {
+    record.read().map_err(|error| StoreError::Damaged { table, detail: error.to_string() })
 }
 
 pub(super) mod key {

@@ -1,9 +1,9 @@
 //! What is forgotten, and when: events that consumers no longer need, watches that are long over, and their claims.
 
 use h402_watch_engine::id::{Timestamp, WatchId};
-use h402_watch_engine::watch::Watch;
+use h402_watch_engine::record::WatchRecord;
 
-use super::records::{Artefact, Counters, decode, encode, key};
+use super::records::{Artefact, Counters, decode, encode, key, read_watch};
 use super::{Batch, Store, StoreError, Table};
 
 /// Up to when records may be forgotten.
@@ -76,9 +76,9 @@ impl Store {
 
     fn prune_watch(&self, id: &WatchId, batch: &mut Batch) -> Result<(), StoreError> {
         let Some(value) = self.tables.get(Table::Archived, id.as_str().as_bytes())? else { return Ok(()) };
-        let watch: Watch = decode(Table::Archived, &value)?;
+        let watch = read_watch(Table::Archived, &WatchRecord::from_bytes(value))?;
         batch.delete(Table::Archived, id.as_str().into());
-        batch.delete(Table::Keys, key::idempotency(watch.request.key().unwrap_or(id.as_str())));
+        batch.delete(Table::Keys, key::idempotency(watch.key()));
         for candidate in &watch.candidates {
             for (claim_key, claim) in self.claims_of(&watch.request.network, &candidate.fact.tx)? {
                 if claim.watch == *id {

@@ -10,6 +10,7 @@ use h402_watch_engine::id::{
     Address, AssetId, BlockHash, BlockRef, Header, NetworkId, SpendKey, Timestamp, TxId, WatchId,
 };
 use h402_watch_engine::input::{Block, Execution, Observation, Place, Transfer, TxFact, Verification, Via};
+use h402_watch_engine::record::WatchRecord;
 use h402_watch_engine::request::{
     AmountRule, AtDeadline, Binding, Depth, Expiry, Report, Subject, Tag, Terms, WatchRequest,
 };
@@ -268,13 +269,14 @@ impl World {
 
     /// The process dies and starts again from what was committed.
     pub fn restart(&mut self) {
-        let watches: Vec<_> = self.watches.values().filter(|watch| !watch.archived).cloned().collect();
+        let mut watches: Vec<_> = self.watches.values().filter(|watch| !watch.archived).cloned().collect();
+        watches.sort_by_key(|watch| watch.ordinal);
         let candidates = watches.iter().flat_map(|watch| &watch.candidates);
         let txs: BTreeSet<_> = candidates.map(|candidate| candidate.fact.tx.clone()).collect();
         let claims = self.claims.iter().filter(|(key, _)| txs.contains(&key.tx));
         let snapshot = Snapshot {
             claims: claims.map(|(key, claim)| (key.clone(), claim.clone())).collect(),
-            watches,
+            watches: watches.iter().map(WatchRecord::of).collect(),
             chains: vec![(network(), self.headers.values().cloned().collect())],
             finality: self.marks.clone().map(|marks| (network(), marks)).into_iter().collect(),
             next_sequence: self.log.len() as u64 + 1,
