@@ -166,6 +166,29 @@ impl TxFact {
             proof: None,
         }
     }
+
+    /// The same with other transfers. Its own, of which there may be thousands, are not copied.
+    #[must_use]
+    pub fn with_transfers(&self, transfers: Vec<Transfer>) -> Self {
+        Self {
+            tx: self.tx.clone(),
+            place: self.place.clone(),
+            sender: self.sender.clone(),
+            execution: self.execution,
+            spends: self.spends.clone(),
+            transfers,
+            transfers_known: self.transfers_known,
+            authorizations: self.authorizations.clone(),
+            replaceable: self.replaceable,
+            matures: self.matures,
+            funded_by: self.funded_by.clone(),
+            memos: self.memos.clone(),
+            references: self.references.clone(),
+            notes: self.notes.clone(),
+            verification: self.verification.clone(),
+            proof: self.proof.clone(),
+        }
+    }
 }
 
 /// One block that extends the chain, and what it holds of what is watched.

@@ -404,17 +404,21 @@ impl Engine {
         if fact.execution == Execution::Reverted || !fact.transfers_known {
             return;
         }
-        for (bound, exact) in [(true, true), (true, false), (false, true), (false, false)] {
-            for &ordinal in concerned {
-                for transfer in &fact.transfers {
-                    let Some(watch) = self.watches.get(&ordinal).filter(|watch| watch.outcome.is_none()) else { break };
-                    if watch.request.terms.bind() != bound {
-                        break;
-                    }
+        // A transaction may pay a thousand watches, of which each looks at its own transfers only.
+        let own = |ordinal: &Ordinal| {
+            let watch = self.watches.get(ordinal).filter(|watch| watch.outcome.is_none())?;
+            let transfers: Vec<_> = fact.transfers.iter().filter(|transfer| watch.owns(&transfer.to)).collect();
+            Some((*ordinal, watch.request.terms.bind(), transfers))
+        };
+        let open: Vec<_> = concerned.iter().filter_map(own).collect();
+        for (asks_for_marks, exact) in [(true, true), (true, false), (false, true), (false, false)] {
+            for (ordinal, _, transfers) in open.iter().filter(|(_, binds, _)| *binds == asks_for_marks) {
+                for &transfer in transfers {
+                    let Some(watch) = self.watches.get(ordinal) else { break };
                     let needed = watch.needed(matches!(fact.place, Place::Block { .. }));
                     let takes = if exact { needed == transfer.amount } else { wants(watch, fact, transfer) };
                     if takes && self.may_claim(watch, fact, transfer.index) {
-                        self.claim(ordinal, fact, transfer.index, moved);
+                        self.claim(*ordinal, fact, transfer.index, moved);
                     }
                 }
             }
@@ -614,9 +618,7 @@ fn excludes(candidate: &Candidate, fact: &TxFact) -> bool {
 
 /// What of a fact a watch keeps: the transfers that reach it.
 fn relevant(watch: &Watch, fact: &TxFact) -> TxFact {
-    let mut kept = fact.clone();
-    kept.transfers.retain(|transfer| watch.owns(&transfer.to));
-    kept
+    fact.with_transfers(fact.transfers.iter().filter(|transfer| watch.owns(&transfer.to)).cloned().collect())
 }
 
 fn keep_asked<'a, T: Ord + Clone + 'a>(carried: &mut Vec<T>, asked: impl Iterator<Item = &'a T>) {
