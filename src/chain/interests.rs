@@ -1,7 +1,7 @@
 //! The open interests, in the bytes that stand in blocks: each is held once, and a block is matched without spelling what is in
 //! it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use h402_watch_engine::changes::Interest;
 use h402_watch_engine::request::Expiry;
@@ -254,14 +254,15 @@ impl Spends {
     }
 }
 
-/// Stands beside an address that waits for several assets.
-const SEVERAL: u32 = u32::MAX;
+/// Set in what stands beside an address that has waited for several assets at once: the rest is how many it waits for.
+const SEVERAL: u32 = 1 << 31;
 
-/// Who is paid, and in what. Most are paid in one asset, and most in the same: it is a number.
+/// Who is paid, and in what. Most are paid in one asset, and most in the same: it is a number, and stands beside the address.
 #[derive(Debug, Default)]
 pub struct Recipients {
     holders: Packed<4>,
-    several: BTreeMap<Bytes, BTreeSet<u32>>,
+    /// Addresses that wait for several, each with the number of one of them.
+    pairs: Packed<0>,
     assets: Assets,
 }
 
@@ -283,15 +284,12 @@ impl Recipients {
 
     /// Whether an address is watched in an asset; an empty one is the chain's own coin.
     pub fn wants(&self, address: &[u8], asset: &[u8]) -> bool {
-        let Some(one) = self.holders.get(address).map(u32::from_le_bytes) else { return false };
-        self.assets.numbers.get(asset).is_some_and(|number| self.is_wanted(address, one, *number))
+        let Some(beside) = self.holders.get(address).map(u32::from_le_bytes) else { return false };
+        self.assets.numbers.get(asset).is_some_and(|number| self.is_wanted(address, beside, *number))
     }
 
-    fn is_wanted(&self, address: &[u8], one: u32, number: u32) -> bool {
-        match one {
-            SEVERAL => self.several.get(address).is_some_and(|all| all.contains(&number)),
-            one => one == number,
-        }
+    fn is_wanted(&self, address: &[u8], beside: u32, number: u32) -> bool {
+        if beside & SEVERAL == 0 { beside == number } else { self.pairs.contains(&pair(address, number)) }
     }
 
     /// Whether anybody is watched in an asset.
@@ -303,7 +301,8 @@ impl Recipients {
     pub fn in_asset(&self, asset: &[u8]) -> impl Iterator<Item = &[u8]> {
         let number = self.assets.numbers.get(asset).copied();
         let all = number.into_iter().flat_map(|number| self.holders.iter().map(move |holder| (holder, number)));
-        let wanted = all.filter(|((address, one), number)| self.is_wanted(address, u32::from_le_bytes(*one), *number));
+        let wanted =
+            all.filter(|((address, beside), number)| self.is_wanted(address, u32::from_le_bytes(*beside), *number));
         wanted.map(|((address, _), _)| address)
     }
 
@@ -317,18 +316,19 @@ impl Recipients {
             return;
         }
         let number = self.assets.take(asset);
-        match self.holders.get(address).map(u32::from_le_bytes) {
-            None => {
-                self.holders.insert(address, number.to_le_bytes());
-            }
-            Some(SEVERAL) => {
-                self.several.entry(address.into()).or_default().insert(number);
+        let beside = match self.holders.get(address).map(u32::from_le_bytes) {
+            None => number,
+            Some(several) if several & SEVERAL != 0 => {
+                self.pairs.insert(&pair(address, number), []);
+                several + 1
             }
             Some(one) => {
-                self.several.insert(address.into(), BTreeSet::from([one, number]));
-                self.holders.insert(address, SEVERAL.to_le_bytes());
+                self.pairs.insert(&pair(address, one), []);
+                self.pairs.insert(&pair(address, number), []);
+                SEVERAL | 2
             }
-        }
+        };
+        self.holders.insert(address, beside.to_le_bytes());
     }
 
     fn close(&mut self, address: &[u8], asset: &[u8]) {
@@ -336,16 +336,20 @@ impl Recipients {
             return;
         }
         let Some(number) = self.assets.release(asset) else { return };
-        let Some(several) = self.several.get_mut(address) else {
-            self.holders.remove(address);
-            return;
-        };
-        several.remove(&number);
-        if let (1, Some(last)) = (several.len(), several.first().copied()) {
-            self.several.remove(address);
-            self.holders.insert(address, last.to_le_bytes());
+        self.pairs.remove(&pair(address, number));
+        match self.holders.get(address).map(u32::from_le_bytes) {
+            Some(several) if several > SEVERAL | 1 => {
+                self.holders.insert(address, (several - 1).to_le_bytes());
+            }
+            _ => {
+                self.holders.remove(address);
+            }
         }
     }
+}
+
+fn pair(address: &[u8], number: u32) -> Vec<u8> {
+    [address, &number.to_le_bytes()].concat()
 }
 
 /// The assets that somebody is paid in, each under a number as long as somebody is.
@@ -359,7 +363,7 @@ struct Assets {
 
 impl Assets {
     fn take(&mut self, asset: Vec<u8>) -> u32 {
-        // Fewer than are counted in 32 bits: each has an address of its own, at some 40 bytes.
+        // Fewer than are counted in 31 bits: somebody waits for each, at some 100 bytes.
         let next = u32::try_from(self.counts.len()).unwrap_or(SEVERAL - 1);
         let number = *self.numbers.entry(asset.into()).or_insert_with(|| self.free.pop().unwrap_or(next));
         let place = usize::try_from(number).unwrap_or(usize::MAX);
@@ -537,7 +541,7 @@ mod tests {
         assert!(open.recipients.wants(b"b", b"") && !open.recipients.wants(b"b", b"usd"));
         open.close(recipient("", "b"));
         assert!(!open.recipients.has_asset(b""), "nobody waits for it");
-        assert!(open.recipients.wants(b"b", b"eur") && open.recipients.several.is_empty());
+        assert!(open.recipients.wants(b"b", b"eur") && !open.recipients.wants(b"b", b""));
         // The number that became free stands for another asset.
         open.open(recipient("chf", "d"));
         assert!(open.recipients.wants(b"d", b"chf") && !open.recipients.wants(b"d", b""));
@@ -546,7 +550,9 @@ mod tests {
             open.close(recipient(asset, address));
             assert!(!open.recipients.contains(address.as_bytes()));
         }
-        assert!(open.recipients.is_empty() && open.recipients.assets.numbers.is_empty());
+        assert!(
+            open.recipients.is_empty() && open.recipients.pairs.is_empty() && open.recipients.assets.numbers.is_empty()
+        );
         assert!(open.recipients.assets.counts.len() <= 4, "numbers are used again");
     }
 

@@ -180,3 +180,39 @@ fn take<T>(queue: &mut VecDeque<T>, max: usize) -> Vec<T> {
     }
     taken
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asks_are_done_in_order_however_many() {
+        let mailbox = Mailbox::default();
+        let tx = |n: usize| Interest::Tx(n.to_string().into());
+        let opened = (0..3 * ASKS_AT_ONCE).map(|n| Ask::Open(tx(n)));
+        let reopened = [Ask::Close(tx(1)), Ask::Close(tx(2)), Ask::Open(tx(2)), Ask::Locate { tx: "1".into() }];
+        mailbox.post(opened.chain(reopened));
+        let wants = mailbox.interests();
+        assert_eq!(wants.interests.txs.len(), 3 * ASKS_AT_ONCE - 1);
+        assert!(!wants.interests.txs.contains(b"1") && wants.interests.txs.contains(b"2"));
+        drop(wants);
+        assert_eq!(mailbox.has_questions(), (false, true));
+        assert_eq!(mailbox.take_locates(7), ["1".into()]);
+        assert_eq!(mailbox.has_questions(), (false, false));
+    }
+
+    #[test]
+    fn what_a_source_has_found_stays_watched() {
+        let mailbox = Mailbox::default();
+        let tx = Interest::Tx("tx".into());
+        mailbox.post([Ask::Open(tx.clone())]);
+        mailbox.set_aside([&b"tx"[..], b"other"]);
+        assert_eq!(mailbox.interests().interests.txs.sought().len(), 0);
+        assert!(mailbox.interests().interests.txs.contains(b"tx"));
+        mailbox.seek_again([&b"tx"[..], b"other"]);
+        assert_eq!(mailbox.interests().interests.txs.sought().len(), 1);
+        mailbox.set_aside([&b"tx"[..]]);
+        mailbox.post([Ask::Close(tx)]);
+        assert!(mailbox.interests().interests.is_empty());
+    }
+}
