@@ -44,7 +44,7 @@ node:
 
 ## What matching a block costs, beside decoding it; what proofs and their verification take; what open watches cost.
 bench:
-	cargo bench --locked --bench bitcoin_block --bench proofs --bench open_watches
+	cargo bench --locked --bench bitcoin_block --bench proofs --bench open_watches --bench interests
 
 ## Each fuzz target for a minute.
 fuzz:

@@ -6,7 +6,11 @@
 pub mod bitcoin;
 mod endpoint;
 pub mod evm;
+mod interests;
+mod look_ups;
+mod mailbox;
 mod mirror;
+mod packed;
 mod pool;
 mod pulse;
 mod query;
@@ -14,25 +18,27 @@ pub mod solana;
 mod standing;
 mod walk;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::future::Future;
-use std::ops::Bound;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
-use h402_watch_engine::changes::{Ask, FinalityMarks, Interest, LookUp};
+use h402_watch_engine::changes::FinalityMarks;
 use h402_watch_engine::descriptor::Derive;
-use h402_watch_engine::id::{Address, AssetId, BlockRef, Header, NetworkId, SpendKey, Timestamp, TxId};
+use h402_watch_engine::id::{Address, AssetId, BlockRef, Header, NetworkId, Timestamp, TxId};
 use h402_watch_engine::input::{Observation, Transfer, Verification};
 use h402_watch_engine::request::{Expiry, Subject, Tag, WatchRequest};
 use serde::Deserialize;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+
+pub use interests::{End, Expiries, Interests, Key, Recipients, Spell, Spends, Txs};
+pub use mailbox::{Mailbox, Wants};
+pub use packed::Packed;
 
 /// A network's adapter.
 pub trait Source: Send + 'static {
@@ -76,9 +82,6 @@ pub struct BadField {
     pub expected: String,
 }
 
-/// Spells an interest in bytes.
-pub type Binary = fn(&Interest) -> Option<Box<[u8]>>;
-
 /// What the engine and the API have to know of a chain family. Its functions on texts check one and give its canonical
 /// spelling, or say what is expected.
 #[derive(Clone, Copy, Debug)]
@@ -89,8 +92,8 @@ pub struct Family {
     pub address: fn(&str) -> Result<Address, String>,
     /// An asset.
     pub asset: fn(&str) -> Result<AssetId, String>,
-    /// What an interest is in the bytes of a block, where blocks are matched by bytes ([`Interests::binary`]).
-    pub binary: Binary,
+    /// An interest in the bytes of its chain's blocks.
+    pub spell: Spell,
     /// Whether its source can search below the headers that are kept.
     pub searches_below: bool,
     /// The finality tags that its chains may know.
@@ -397,205 +400,4 @@ pub struct Received {
     pub transfer: Transfer,
     /// How much of it was checked.
     pub verification: Verification,
-}
-
-/// Address queries that may wait at once; the next one is refused (invariant 11).
-const ADDRESS_QUERIES_MAX: usize = 256;
-
-/// What the driver wants of one source: the open interests, and questions in the order they were asked.
-///
-/// Never blocks the driver: it holds at most one look-up per open watch and one location per orphaned transaction,
-/// which the engine's own limits bound, and 256 address queries.
-#[derive(Default)]
-pub struct Mailbox {
-    wants: RwLock<Wants>,
-    wake: Notify,
-}
-
-/// What is open now.
-#[derive(Default)]
-pub struct Wants {
-    /// What each block is matched against.
-    pub interests: Interests,
-    look_ups: VecDeque<LookUp>,
-    locates: VecDeque<TxId>,
-    queries: VecDeque<AddressQuery>,
-    closed: bool,
-}
-
-/// The open interests, by what a block is matched with.
-#[derive(Default, Debug)]
-pub struct Interests {
-    /// Transactions.
-    pub txs: HashSet<TxId>,
-    /// Recipients, and in which assets.
-    pub recipients: HashMap<Address, HashSet<AssetId>>,
-    /// Authorizations: contract, authorizer, nonce.
-    pub authorizations: HashSet<(AssetId, Address, String)>,
-    /// Spend keys.
-    pub spends: BTreeSet<SpendKey>,
-    /// Transactions, and what ends their validity.
-    pub expiries: BTreeSet<(TxId, Expiry)>,
-    /// How many recipients wait for each asset.
-    pub assets: HashMap<AssetId, usize>,
-    /// Whether what is reported of blocks is to carry inclusion proofs.
-    pub proofs: bool,
-    /// All of them by what they are in the bytes of a block ([`Family::binary`]).
-    pub binary: HashMap<Box<[u8]>, Interest>,
-    spell: Option<Binary>,
-}
-
-impl Interests {
-    /// Whether a spend key that starts with `prefix` is open.
-    pub fn spends_of(&self, prefix: &str) -> bool {
-        let from = (Bound::Included(prefix), Bound::Unbounded);
-        self.spends.range::<str, _>(from).next().is_some_and(|key| key.as_str().starts_with(prefix))
-    }
-
-    fn open(&mut self, interest: Interest) {
-        if let Some(bytes) = self.spell.and_then(|spell| spell(&interest)) {
-            self.binary.insert(bytes, interest.clone());
-        }
-        match interest {
-            Interest::Tx(tx) => {
-                self.txs.insert(tx);
-            }
-            Interest::Recipient { asset, address } => {
-                if self.recipients.entry(address).or_default().insert(asset.clone()) {
-                    *self.assets.entry(asset).or_default() += 1;
-                }
-            }
-            Interest::Authorization { asset, authorizer, nonce } => {
-                self.authorizations.insert((asset, authorizer, nonce));
-            }
-            Interest::Spend(key) => {
-                self.spends.insert(key);
-            }
-            Interest::Expiry { tx, expiry } => {
-                self.expiries.insert((tx, expiry));
-            }
-            Interest::Proofs => self.proofs = true,
-        }
-    }
-
-    fn close(&mut self, interest: Interest) {
-        if let Some(bytes) = self.spell.and_then(|spell| spell(&interest)) {
-            self.binary.remove(&bytes);
-        }
-        match interest {
-            Interest::Tx(tx) => {
-                self.txs.remove(&tx);
-            }
-            Interest::Recipient { asset, address } => self.close_recipient(&asset, &address),
-            Interest::Authorization { asset, authorizer, nonce } => {
-                self.authorizations.remove(&(asset, authorizer, nonce));
-            }
-            Interest::Spend(key) => {
-                self.spends.remove(&key);
-            }
-            Interest::Expiry { tx, expiry } => {
-                self.expiries.remove(&(tx, expiry));
-            }
-            Interest::Proofs => self.proofs = false,
-        }
-    }
-
-    fn close_recipient(&mut self, asset: &AssetId, address: &Address) {
-        let Some(assets) = self.recipients.get_mut(address) else { return };
-        if !assets.remove(asset) {
-            return;
-        }
-        if assets.is_empty() {
-            self.recipients.remove(address);
-        }
-        if let Some(count) = self.assets.get_mut(asset) {
-            *count -= 1;
-            if *count == 0 {
-                self.assets.remove(asset);
-            }
-        }
-    }
-}
-
-impl Mailbox {
-    /// One for the source of a network of this family.
-    pub fn new(family: &Family) -> Self {
-        let mailbox = Self::default();
-        mailbox.write().interests.spell = Some(family.binary);
-        mailbox
-    }
-
-    /// Does what the engine asks, in order, and wakes the source.
-    pub fn post(&self, asks: impl IntoIterator<Item = Ask>) {
-        let mut wants = self.write();
-        for ask in asks {
-            match ask {
-                Ask::Open(interest) => wants.interests.open(interest),
-                Ask::Close(interest) => wants.interests.close(interest),
-                Ask::LookUp(look_up) => wants.look_ups.push_back(look_up),
-                Ask::Locate { tx } => wants.locates.push_back(tx),
-            }
-        }
-        drop(wants);
-        self.wake.notify_one();
-    }
-
-    /// Asks about an address. Gives the query back when too many wait already.
-    pub fn query(&self, query: AddressQuery) -> Result<(), AddressQuery> {
-        let mut wants = self.write();
-        if wants.closed || wants.queries.len() >= ADDRESS_QUERIES_MAX {
-            return Err(query);
-        }
-        wants.queries.push_back(query);
-        drop(wants);
-        self.wake.notify_one();
-        Ok(())
-    }
-
-    /// Nobody answers any more: whoever waits is told so.
-    pub fn close(&self) {
-        let mut wants = self.write();
-        wants.closed = true;
-        wants.queries.clear();
-    }
-
-    /// The open interests, to match one block with; not to be held across an await.
-    pub fn interests(&self) -> RwLockReadGuard<'_, Wants> {
-        self.wants.read().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// Whether a look-up waits, one of the other questions.
-    pub fn has_questions(&self) -> (bool, bool) {
-        let wants = self.interests();
-        (!wants.look_ups.is_empty(), !wants.locates.is_empty() || !wants.queries.is_empty())
-    }
-
-    /// Takes up to `max` look-ups, oldest first.
-    pub fn take_look_ups(&self, max: usize) -> Vec<LookUp> {
-        take(&mut self.write().look_ups, max)
-    }
-
-    /// Takes up to `max` transactions to locate, oldest first.
-    pub fn take_locates(&self, max: usize) -> Vec<TxId> {
-        take(&mut self.write().locates, max)
-    }
-
-    /// Takes up to `max` address queries, oldest first.
-    pub fn take_queries(&self, max: usize) -> Vec<AddressQuery> {
-        take(&mut self.write().queries, max)
-    }
-
-    /// Waits until something is posted. One that was posted since the last wait counts.
-    pub async fn posted(&self) {
-        self.wake.notified().await;
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Wants> {
-        self.wants.write().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-fn take<T>(queue: &mut VecDeque<T>, max: usize) -> Vec<T> {
-    let count = queue.len().min(max);
-    queue.drain(..count).collect()
 }

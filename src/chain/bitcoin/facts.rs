@@ -11,7 +11,6 @@ use bitcoin::{
     Network, PubkeyHash, Script, ScriptBuf, ScriptHash, TapNodeHash, Transaction, TxIn, Txid, WPubkeyHash, WScriptHash,
 };
 use h402_watch_engine::amount::Amount;
-use h402_watch_engine::changes::Interest;
 use h402_watch_engine::id::{Address, AssetId};
 use h402_watch_engine::input::{Execution, Place, Transfer, TxFact, Verification, Via};
 
@@ -33,33 +32,16 @@ pub enum Hit {
     Recipient,
 }
 
-/// Whether a transaction is of interest. `key` is room to work in.
-pub fn hit(interests: &Interests, txid: &Txid, tx: &Transaction, key: &mut Vec<u8>) -> Option<Hit> {
-    let open = &interests.binary;
-    if open.is_empty() {
-        return None;
+/// Whether a transaction is of interest.
+pub fn hit(interests: &Interests, txid: &Txid, tx: &Transaction) -> Option<Hit> {
+    if interests.txs.contains(txid.as_byte_array()) {
+        return Some(Hit::Whole);
     }
-    if !interests.txs.is_empty() {
-        bytes::tx(key, txid);
-        if open.contains_key(&key[..]) {
-            return Some(Hit::Whole);
-        }
+    let spends = |input: &TxIn| interests.spends.contains(&bytes::spend(&input.previous_output));
+    if !interests.spends.is_empty() && tx.input.iter().any(spends) {
+        return Some(Hit::Whole);
     }
-    if !interests.spends.is_empty() {
-        for input in &tx.input {
-            bytes::spend(key, &input.previous_output);
-            if open.contains_key(&key[..]) {
-                return Some(Hit::Whole);
-            }
-        }
-    }
-    if interests.recipients.is_empty() {
-        return None;
-    }
-    let pays = |output: &bitcoin::TxOut| {
-        bytes::script(key, &output.script_pubkey);
-        open.contains_key(&key[..])
-    };
+    let pays = |output: &bitcoin::TxOut| bytes::pays_watched(interests, &output.script_pubkey);
     tx.output.iter().any(pays).then_some(Hit::Recipient)
 }
 
@@ -81,25 +63,17 @@ pub fn fact(
     network: Network,
     known: Known<'_>,
 ) -> TxFact {
-    let mut key = Vec::new();
-    let mut watched = |script: &Script| {
-        bytes::script(&mut key, script);
-        interests.binary.get(&key[..])
-    };
     let mut transfers = Vec::new();
     for (index, output) in tx.output.iter().enumerate() {
-        let to = match watched(&output.script_pubkey) {
-            Some(Interest::Recipient { address, .. }) => address.clone(),
-            _ if hit == Hit::Whole && !output.script_pubkey.is_op_return() => {
-                text::address(&output.script_pubkey, network)
-            }
-            _ => continue,
-        };
+        let script = &output.script_pubkey;
+        if !bytes::pays_watched(interests, script) && (hit != Hit::Whole || script.is_op_return()) {
+            continue;
+        }
         transfers.push(Transfer {
             index: u32::try_from(index).unwrap_or(u32::MAX),
             asset: AssetId::native(),
             from: None,
-            to,
+            to: text::address(script, network),
             amount: Amount::from(output.value.to_sat()),
             via: Via::Value,
         });
@@ -165,10 +139,8 @@ fn funded_by(
         Source::Hidden => Vec::new(),
     });
     let mut payers: Vec<_> = Vec::new();
-    let mut key = Vec::new();
     for script in shown.chain(known.iter().cloned()) {
-        bytes::script(&mut key, &script);
-        let watched = interests.binary.contains_key(&key[..]);
+        let watched = bytes::pays_watched(interests, &script);
         let address = text::address(&script, network);
         if (watched || transfers.iter().any(|moved| moved.to == address)) && !payers.contains(&address) {
             payers.push(address);
@@ -184,11 +156,9 @@ pub fn hidden_inputs(interests: &Interests, tx: &Transaction, hit: Hit) -> Vec<u
     if tx.is_coinbase() {
         return Vec::new();
     }
-    let mut key = Vec::new();
-    let mut may_be_own = |script: &Script| {
-        bytes::script(&mut key, script);
+    let may_be_own = |script: &Script| {
         let shows = script.is_p2pkh() || script.is_p2sh() || script.is_p2wpkh() || script.is_p2wsh();
-        !shows && !script.is_op_return() && (hit == Hit::Whole || interests.binary.contains_key(&key[..]))
+        !shows && !script.is_op_return() && (hit == Hit::Whole || bytes::pays_watched(interests, script))
     };
     if !tx.output.iter().any(|output| may_be_own(&output.script_pubkey)) {
         return Vec::new();

@@ -201,7 +201,7 @@ impl Follower {
         }
         // While there are blocks to catch up with, the last one is not needed yet.
         let follows = self.state == HealthState::Following;
-        let whole = follows && !self.mailbox.interests().interests.binary.is_empty();
+        let whole = follows && !self.mailbox.interests().interests.is_empty();
         let tip = match self.node.tip(source, best, whole).await {
             Answer::Found(_, (tip, block)) => {
                 if let Some(block) = block {
@@ -309,7 +309,7 @@ impl Follower {
 
     /// What a block holds of what is watched. It is fetched only if something is.
     async fn facts_at(&mut self, link: &Link) -> Result<Vec<TxFact>, String> {
-        if self.mailbox.interests().interests.binary.is_empty() {
+        if self.mailbox.interests().interests.is_empty() {
             return Ok(Vec::new());
         }
         let block = self.block_of(link).await?;
@@ -330,9 +330,8 @@ impl Follower {
     /// Which transactions of a block concern somebody.
     pub(super) fn hits(&self, block: &Decoded) -> Vec<(usize, Hit)> {
         let wants = self.mailbox.interests();
-        let mut key = Vec::new();
         let txs = block.txids.iter().zip(&block.block.txdata).enumerate();
-        txs.filter_map(|(i, (txid, tx))| Some((i, facts::hit(&wants.interests, txid, tx, &mut key)?))).collect()
+        txs.filter_map(|(i, (txid, tx))| Some((i, facts::hit(&wants.interests, txid, tx)?))).collect()
     }
 
     /// The facts about transactions of a block, in its order. What inputs don't show is asked for, in one request for all.

@@ -152,7 +152,7 @@ impl Follower {
                 if self.mempool.known.contains_key(&txid) {
                     return;
                 }
-                let hit = facts::hit(&self.mailbox.interests().interests, &txid, &tx, &mut Vec::new());
+                let hit = facts::hit(&self.mailbox.interests().interests, &txid, &tx);
                 if hit.is_none() && self.mempool.conflicts(&txid, &tx).is_empty() {
                     self.mempool.remember(txid, &tx);
                 } else if self.mempool.heard.len() < HEARD_MAX {
@@ -277,7 +277,7 @@ impl Follower {
     pub(super) async fn pending(&self, txid: &Txid, tx: &Transaction, named: bool) -> Option<TxFact> {
         let (hit, hidden): (_, Vec<_>) = {
             let wants = self.mailbox.interests();
-            let hit = facts::hit(&wants.interests, txid, tx, &mut Vec::new());
+            let hit = facts::hit(&wants.interests, txid, tx);
             let hit = if named { Hit::Whole } else { hit? };
             let hidden = facts::hidden_inputs(&wants.interests, tx, hit).into_iter();
             (hit, hidden.map(|index| tx.input[index].previous_output).collect())

@@ -4,13 +4,14 @@
 use std::str::FromStr;
 
 use bitcoin::address::NetworkUnchecked;
+use bitcoin::hashes::Hash as _;
 use bitcoin::{Address as Spelled, BlockHash as Hash, Network, OutPoint, Script, ScriptBuf, Txid};
 use h402_watch_engine::changes::Interest;
 use h402_watch_engine::id::{Address, AssetId, BlockHash, SpendKey, TxId};
 use h402_watch_engine::request::{Subject, WatchRequest};
 
 use super::descriptor;
-use crate::chain::{BadField, Family, mirror, without_marks};
+use crate::chain::{BadField, Family, Key, mirror, without_marks};
 
 /// What a header's place in the chain is kept as.
 pub(super) type Link = mirror::Link<Hash>;
@@ -57,7 +58,7 @@ macro_rules! family {
             request: |request| spell_request(request, $network),
             address: |text| parse_address(text, $network).map(|script| address(&script, $network)),
             asset,
-            binary: |interest| binary(interest, $network),
+            spell: |interest| spell(interest, $network),
             searches_below: true,
             tags: &[],
             derive: Some(descriptor::derive_for($network)),
@@ -142,40 +143,47 @@ pub fn spend(outpoint: &OutPoint) -> SpendKey {
     SpendKey::new(outpoint.to_string())
 }
 
-/// What interests are in the bytes of a block: a letter for the kind, and a txid, an output's script or an outpoint.
+/// Interests in the bytes of a block: txids, outputs' scripts, outpoints, and nothing for the only asset.
 pub mod bytes {
     use bitcoin::hashes::Hash as _;
     use bitcoin::{OutPoint, Script, Txid};
 
-    pub fn tx(key: &mut Vec<u8>, txid: &Txid) {
-        key.clear();
-        key.push(b't');
-        key.extend_from_slice(txid.as_byte_array());
+    use crate::chain::Interests;
+
+    pub const NATIVE: &[u8] = &[];
+    const TXID: usize = 32;
+
+    pub fn spend(outpoint: &OutPoint) -> [u8; 36] {
+        let mut key = [0; 36];
+        key[..TXID].copy_from_slice(outpoint.txid.as_byte_array());
+        key[TXID..].copy_from_slice(&outpoint.vout.to_le_bytes());
+        key
     }
 
-    pub fn script(key: &mut Vec<u8>, script: &Script) {
-        key.clear();
-        key.push(b'a');
-        key.extend_from_slice(script.as_bytes());
+    /// The outpoint that a spend key is.
+    pub fn outpoint(key: &[u8]) -> Option<OutPoint> {
+        let (txid, vout) = (key.first_chunk::<TXID>()?, key.get(TXID..)?);
+        Some(OutPoint { txid: Txid::from_byte_array(*txid), vout: u32::from_le_bytes(vout.try_into().ok()?) })
     }
 
-    pub fn spend(key: &mut Vec<u8>, outpoint: &OutPoint) {
-        key.clear();
-        key.push(b's');
-        key.extend_from_slice(outpoint.txid.as_byte_array());
-        key.extend_from_slice(&outpoint.vout.to_le_bytes());
+    /// Whether somebody is watched whom an output with this script pays.
+    pub fn pays_watched(interests: &Interests, script: &Script) -> bool {
+        interests.recipients.contains(script.as_bytes())
     }
 }
 
-fn binary(interest: &Interest, network: Network) -> Option<Box<[u8]>> {
-    let mut key = Vec::new();
-    match interest {
-        Interest::Tx(tx) => bytes::tx(&mut key, &parse_txid(tx.as_str())?),
-        Interest::Recipient { address, .. } => bytes::script(&mut key, &parse_address(address.as_str(), network).ok()?),
-        Interest::Spend(spend) => bytes::spend(&mut key, &spend.as_str().parse().ok()?),
-        Interest::Authorization { .. } | Interest::Expiry { .. } | Interest::Proofs => return None,
-    }
-    Some(key.into())
+fn spell(interest: &Interest, network: Network) -> Option<Key> {
+    Some(match interest {
+        Interest::Tx(tx) => Key::Tx(parse_txid(tx.as_str())?.as_byte_array().to_vec()),
+        Interest::Recipient { address, .. } => {
+            let script = parse_address(address.as_str(), network).ok()?;
+            Key::Recipient { asset: bytes::NATIVE.to_vec(), address: script.into_bytes() }
+        }
+        Interest::Spend(key) => Key::Spend { key: bytes::spend(&key.as_str().parse().ok()?).to_vec(), holder: 0 },
+        // There are no authorizations, and transactions don't expire.
+        Interest::Authorization { .. } | Interest::Expiry { .. } => return None,
+        Interest::Proofs => Key::Proofs,
+    })
 }
 
 #[cfg(test)]
@@ -234,15 +242,40 @@ mod tests {
     }
 
     #[test]
-    fn interests_are_matched_by_their_bytes() {
+    fn interests_are_spelled_in_the_bytes_of_a_block() {
         let outpoint: OutPoint = format!("{}:7", "ab".repeat(32)).parse().expect("an outpoint");
-        let mut key = Vec::new();
-        bytes::spend(&mut key, &outpoint);
-        assert_eq!(binary(&Interest::Spend(spend(&outpoint)), Network::Regtest).as_deref(), Some(&key[..]));
-        bytes::tx(&mut key, &outpoint.txid);
-        assert_eq!(binary(&Interest::Tx(tx(outpoint.txid)), Network::Regtest).as_deref(), Some(&key[..]));
-        let recipient = Interest::Recipient { asset: AssetId::native(), address: Address::new(MAIN) };
-        bytes::script(&mut key, &parse_address(MAIN, Network::Bitcoin).expect("an address"));
-        assert_eq!(binary(&recipient, Network::Bitcoin).as_deref(), Some(&key[..]));
+        let key = bytes::spend(&outpoint);
+        let spelled = spell(&Interest::Spend(spend(&outpoint)), Network::Regtest);
+        assert_eq!(spelled, Some(Key::Spend { key: key.to_vec(), holder: 0 }));
+        assert_eq!(bytes::outpoint(&key), Some(outpoint));
+        assert_eq!(bytes::outpoint(&key[1..]), None);
+        let spelled = spell(&Interest::Tx(tx(outpoint.txid)), Network::Regtest);
+        assert_eq!(spelled, Some(Key::Tx(outpoint.txid.as_byte_array().to_vec())));
+        for odd in [Interest::Tx("12".into()), Interest::Spend("12".into())] {
+            assert_eq!(spell(&odd, Network::Regtest), None, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn recipients_of_every_kind_are_the_script_that_pays_them() {
+        for text in [
+            MAIN,
+            "bc1qrp33g0q5c5txsp9arysrx4k6zdkfs4nce4xj0gdcccefvpysxf3qccfmv3",
+            "bc1p5cyxnuxmeuwuvkwfem96lqzszd02n6xdcjrs20cac6yqjjwudpxqkedrcr",
+            "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa",
+            "3J98t1WpEZ73CNmQviecrnyiWrnqRhWNLy",
+            "bc1pfeessrawgf",
+            // A bare key, one of two keys, and a script that anybody can unlock.
+            &format!("script:21{}ac", "02".repeat(33)),
+            &format!("script:5121{}21{}52ae", "02".repeat(33), "03".repeat(33)),
+            "script:51",
+        ] {
+            let recipient = Interest::Recipient { asset: AssetId::native(), address: Address::new(text) };
+            let Some(Key::Recipient { asset, address: script }) = spell(&recipient, Network::Bitcoin) else {
+                panic!("{text} is no recipient");
+            };
+            assert!(asset.is_empty());
+            assert_eq!(address(&ScriptBuf::from_bytes(script), Network::Bitcoin).as_str(), text);
+        }
     }
 }

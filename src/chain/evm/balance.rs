@@ -7,17 +7,15 @@
 //! block, so that what comes in the last blocks before a deadline may be told as late. Where that matters, an endpoint that
 //! traces is needed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::{Address, B256, U256};
-use h402_watch_engine::id::AssetId;
 use h402_watch_engine::input::{Execution, Observation};
 use serde_json::json;
 
 use super::facts;
 use super::follow::Follower;
-use super::text;
-use super::text::Link;
+use super::text::{Link, bytes};
 use super::wire::Wei;
 use crate::chain::endpoint::BATCH_MAX;
 use crate::chain::endpoint::{Call, Endpoint};
@@ -75,22 +73,30 @@ impl Follower {
         Ok(())
     }
 
-    /// The addresses that are looked at next.
+    /// The addresses that are looked at next: those that follow in their order, and the first ones after the last. One pass over
+    /// all that are watched, which puts nothing aside but these.
     fn watched_addresses(&mut self) -> Vec<Address> {
-        let mut all: Vec<_> = {
+        let cursor = self.balances.cursor;
+        let mut next = BTreeSet::new();
+        {
             let wants = self.mailbox.interests();
-            let native = wants.interests.recipients.iter().filter(|(_, assets)| assets.contains(AssetId::NATIVE));
-            native.filter_map(|(address, _)| text::parse_address(address.as_str()).ok()).collect()
-        };
-        all.sort_unstable();
-        let watched: std::collections::BTreeSet<_> = all.iter().copied().collect();
-        self.balances.known.retain(|address, _| watched.contains(address));
-        let start = all.partition_point(|address| self.balances.cursor.is_some_and(|cursor| *address <= cursor));
-        let start = start.min(all.len());
-        all.rotate_left(start);
-        all.truncate(BATCH_MAX);
-        self.balances.cursor = all.last().copied();
-        all
+            let recipients = &wants.interests.recipients;
+            for address in recipients.in_asset(bytes::NATIVE).filter_map(|address| Address::try_from(address).ok()) {
+                next.insert((cursor.is_some_and(|cursor| address <= cursor), address));
+                if next.len() > BATCH_MAX {
+                    next.pop_last();
+                }
+            }
+            // What was known below the blocks that are kept is of no use any more.
+            let bottom = self.walk.mirror.bottom().map_or(0, |bottom| bottom.height);
+            let known = &mut self.balances.known;
+            known.retain(|address, (height, ..)| {
+                *height >= bottom && recipients.wants(address.as_slice(), bytes::NATIVE)
+            });
+        }
+        let next: Vec<_> = next.into_iter().map(|(_, address)| address).collect();
+        self.balances.cursor = next.last().copied();
+        next
     }
 
     /// Walks the blocks in which a balance changed. Returns whether all of them could be looked at.

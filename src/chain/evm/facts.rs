@@ -11,8 +11,7 @@ use h402_watch_engine::proof::Proof;
 use super::block::{Executed, InternalTransfer};
 use super::fetch::{Bodies, Body, Receipts};
 use super::proof::NO_TRANSACTION;
-use super::text;
-use super::text::Link;
+use super::text::{self, Link, bytes};
 use super::wire::RpcTx;
 use crate::chain::Interests;
 
@@ -54,50 +53,43 @@ impl Matcher<'_> {
     }
 
     fn is_watched(&self, tx: &Executed) -> bool {
-        let interests = self.interests;
         let uses = |log: &super::block::AuthorizationLog| {
-            let key = (text::asset(log.token), text::address(log.authorizer), text::word(log.nonce));
-            interests.authorizations.contains(&key)
+            let key = bytes::authorization(log.token, log.authorizer, log.nonce);
+            self.interests.authorizations.contains(&key)
         };
-        names(interests, tx.hash) || (!interests.authorizations.is_empty() && tx.authorizations.iter().any(uses))
+        names(self.interests, tx.hash) || tx.authorizations.iter().any(uses)
     }
 
     fn has_watched_nonce(&self, sender: EvmAddress) -> bool {
-        !self.interests.spends.is_empty() && self.interests.spends_of(&format!("{}/", sender.to_checksum(None)))
+        self.interests.spends.has_of(sender.as_slice())
     }
 
     fn pays_watched(&self, position: usize, tx: &Executed) -> bool {
         if self.interests.recipients.is_empty() || tx.execution == Execution::Reverted {
             return false;
         }
-        let native = self.interests.assets.contains_key(AssetId::NATIVE);
-        let pays = |to: EvmAddress, asset: &dyn Fn() -> AssetId| {
-            let assets = self.interests.recipients.get(to.to_checksum(None).as_str());
-            assets.is_some_and(|assets| assets.contains(&asset()))
-        };
-        tx.transfers.iter().any(|moved| pays(moved.to, &|| text::asset(moved.token)))
-            || (native && tx.to.is_some_and(|to| pays(to, &AssetId::native)))
+        let native = self.interests.recipients.has_asset(bytes::NATIVE);
+        let pays = |to: EvmAddress, asset: &[u8]| self.interests.recipients.wants(to.as_slice(), asset);
+        tx.transfers.iter().any(|moved| pays(moved.to, moved.token.as_slice()))
+            || (native && tx.to.is_some_and(|to| pays(to, bytes::NATIVE)))
             || (native
                 && self
                     .internal
                     .and_then(|all| all.get(position))
-                    .is_some_and(|all| all.iter().any(|moved| pays(moved.to, &AssetId::native))))
+                    .is_some_and(|all| all.iter().any(|moved| pays(moved.to, bytes::NATIVE))))
     }
 
     /// The fact about one hit; `None` if it turns out not to concern anyone.
     pub fn fact(&self, link: &Link, position: usize, hit: Hit, bodies: &Bodies) -> Option<TxFact> {
         let (tx, body) = (self.receipts.txs.get(position)?, bodies.txs.get(position)?);
-        let spend = text::spend(tx.from, body.nonce);
-        if hit == Hit::Sender && !self.interests.spends.contains(&spend) && !self.pays_watched(position, tx) {
+        let spends = || self.interests.spends.contains(&bytes::spend(tx.from, body.nonce));
+        let whole = hit == Hit::Whole || (hit == Hit::Sender && spends());
+        if hit == Hit::Sender && !whole && !self.pays_watched(position, tx) {
             return None;
         }
-        let whole = hit == Hit::Whole || (hit == Hit::Sender && self.interests.spends.contains(&spend));
         let internal = self.internal.and_then(|all| all.get(position)).map_or(&[][..], Vec::as_slice);
-        let mut transfers = transfers(tx, body, internal);
-        let recipients = &self.interests.recipients;
-        if !whole {
-            transfers.retain(|moved| recipients.contains_key(&moved.to));
-        }
+        let of_interest = |to: EvmAddress| whole || self.interests.recipients.contains(to.as_slice());
+        let transfers = transfers(tx, body, internal, of_interest);
         if !whole && transfers.is_empty() {
             return None;
         }
@@ -105,7 +97,7 @@ impl Matcher<'_> {
             place: place(link),
             sender: Some(text::address(tx.from)),
             execution: tx.execution,
-            spends: vec![spend],
+            spends: vec![text::spend(tx.from, body.nonce)],
             transfers,
             transfers_known: tx.execution != Execution::Unknown,
             authorizations: tx.authorizations.iter().map(authorization).collect(),
@@ -117,7 +109,7 @@ impl Matcher<'_> {
 
 /// Whether a transaction is watched by its hash.
 pub fn names(interests: &Interests, hash: B256) -> bool {
-    !interests.txs.is_empty() && interests.txs.contains(text::word(hash).as_str())
+    interests.txs.contains(hash.as_slice())
 }
 
 /// A fact is as well checked as the weaker of what it was drawn from.
@@ -136,16 +128,21 @@ fn weaker(one: &Verification, other: &Verification) -> Verification {
     }
 }
 
-/// What a transaction moved: its own value, then what contracts logged, then what calls inside it carried.
-fn transfers(tx: &Executed, body: &Body, internal: &[InternalTransfer]) -> Vec<Transfer> {
+/// What a transaction moved to whom it matters: its own value, then what contracts logged, then what calls inside it carried.
+fn transfers(
+    tx: &Executed,
+    body: &Body,
+    internal: &[InternalTransfer],
+    of_interest: impl Fn(EvmAddress) -> bool,
+) -> Vec<Transfer> {
     let mut moved = Vec::new();
     if tx.execution != Execution::Succeeded {
         return moved;
     }
-    if let (Some(to), false) = (tx.to, body.value.is_zero()) {
+    if let Some(to) = tx.to.filter(|to| !body.value.is_zero() && of_interest(*to)) {
         moved.push(native(0, tx.from, to, body.value, Via::Value));
     }
-    moved.extend(tx.transfers.iter().map(|log| Transfer {
+    moved.extend(tx.transfers.iter().filter(|log| of_interest(log.to)).map(|log| Transfer {
         index: log.index,
         asset: text::asset(log.token),
         from: Some(text::address(log.from)),
@@ -153,7 +150,8 @@ fn transfers(tx: &Executed, body: &Body, internal: &[InternalTransfer]) -> Vec<T
         amount: amount(log.amount),
         via: Via::Log,
     }));
-    moved.extend(internal.iter().map(|call| native(call.index, call.from, call.to, call.amount, Via::Trace)));
+    let calls = internal.iter().filter(|call| of_interest(call.to));
+    moved.extend(calls.map(|call| native(call.index, call.from, call.to, call.amount, Via::Trace)));
     moved
 }
 

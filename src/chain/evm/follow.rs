@@ -9,7 +9,6 @@ use std::time::Duration;
 use alloy_primitives::B256;
 use futures_util::StreamExt;
 use h402_watch_engine::changes::LookUp;
-use h402_watch_engine::id::{AssetId, TxId};
 use h402_watch_engine::input::{Block, Observation, TxFact};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -19,7 +18,7 @@ use super::balance::Balances;
 use super::facts::{self, Hit, Matcher};
 use super::fetch::{Blocks, Internal};
 use super::pool::{Fetched, Pool};
-use super::text::Link;
+use super::text::{self, Link, bytes};
 use super::wake::{self, Hint};
 use super::wire::RpcBlock;
 use crate::chain::mirror::Tip;
@@ -56,9 +55,11 @@ pub(super) struct Follower {
     /// The address query that is being answered.
     pub(super) query: Option<Searching<B256>>,
     /// Watched transactions that a mempool had, and no block yet.
-    pub(super) seen: BTreeSet<TxId>,
-    /// Transactions that were not found: the poll at which to look again, and how often that was done.
-    pub(super) retries: VecDeque<(u64, u32, TxId)>,
+    pub(super) seen: BTreeSet<B256>,
+    /// The last of those that was looked for again.
+    pub(super) swept_to: Option<B256>,
+    /// Transactions that were not found, by the poll at which to look again, and how often that was done.
+    pub(super) retries: BTreeMap<u64, Vec<(u32, B256)>>,
     /// Polls so far.
     pub(super) polls: u64,
     pub(super) swept_at: Option<Instant>,
@@ -96,7 +97,8 @@ impl Follower {
             look_ups: VecDeque::new(),
             query: None,
             seen: BTreeSet::new(),
-            retries: VecDeque::new(),
+            swept_to: None,
+            retries: BTreeMap::new(),
             polls: 0,
             swept_at: None,
             preferred: 0,
@@ -319,7 +321,9 @@ impl Follower {
     /// Remembers that something watched is in a block.
     pub(super) fn note(&mut self, height: u64, facts: &[TxFact]) {
         for fact in facts {
-            self.seen.remove(&fact.tx);
+            if let Ok(hash) = text::parse_word(fact.tx.as_str()) {
+                self.seen.remove(&hash);
+            }
         }
         if !facts.is_empty() {
             self.highest_fact = self.highest_fact.max(Some(height));
@@ -373,7 +377,7 @@ impl Follower {
             self.blocks.prove(open.proofs);
             let bulk = !open.recipients.is_empty() || !open.authorizations.is_empty() || !open.spends.is_empty();
             let named = || block.block.transactions.iter().any(|hash| facts::names(open, *hash));
-            (bulk || named(), open.assets.contains_key(AssetId::NATIVE))
+            (bulk || named(), open.recipients.has_asset(bytes::NATIVE))
         };
         if !by_receipts {
             return Ok(Vec::new());
@@ -416,7 +420,7 @@ impl Follower {
         let (any_calls, native, proofs) = {
             let wants = self.mailbox.interests();
             let open = &wants.interests;
-            (hits.iter().any(calls), open.assets.contains_key(AssetId::NATIVE), open.proofs)
+            (hits.iter().any(calls), open.recipients.has_asset(bytes::NATIVE), open.proofs)
         };
         let internal = if any_calls || native { self.internal(block).await? } else { None };
         let positions: Vec<_> = hits.keys().copied().collect();

@@ -4,7 +4,8 @@
 //! A look-up is answered under the mirror's head, by an endpoint that has that block: what lies in blocks up to there is
 //! found here, what comes after is matched when its block joins, because the interest was opened before the look-up.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 
 use alloy_primitives::B256;
 use h402_watch_engine::changes::LookUp;
@@ -35,6 +36,8 @@ const LOOK_UPS_MAX: usize = 1000;
 const QUERY_BLOCKS_AT_ONCE: usize = 16;
 /// After how many polls a transaction that no node knew is looked for again: it may have been on its way to the mempool.
 const LOOK_AGAIN_AFTER: [u64; 3] = [1, 2, 4];
+/// Transactions that were seen which one sweep passes, watched or not.
+const SWEPT_MAX: usize = 100 * BATCH_MAX;
 
 /// Where a transaction was found.
 #[derive(Clone, Debug)]
@@ -110,7 +113,7 @@ impl Follower {
                     Err(_) => self.look_ups.push_back((*look_up).clone()),
                 }
                 if matches!(found[hash], Whereabouts::Nowhere) {
-                    self.retries.push_back((self.polls + LOOK_AGAIN_AFTER[0], 0, text::tx(*hash)));
+                    self.retry(LOOK_AGAIN_AFTER[0], 0, *hash);
                 }
             }
         }
@@ -123,7 +126,7 @@ impl Follower {
             Whereabouts::Nowhere | Whereabouts::Above => Ok(Vec::new()),
             Whereabouts::Elsewhere => Err("in a block of another branch".into()),
             Whereabouts::Mempool(tx, genuine) => {
-                self.seen.insert(text::tx(hash));
+                self.seen.insert(hash);
                 Ok(vec![facts::pending(tx, *genuine)])
             }
             Whereabouts::Block(block) => {
@@ -330,7 +333,7 @@ impl Follower {
             Ok(found) => self.tell(found, true).await,
             Err(_) => {
                 // Asked again at the next poll.
-                self.retries.extend(orphans.into_iter().map(|tx| (self.polls + 1, 0, tx)));
+                hashes.into_iter().for_each(|hash| self.retry(1, 0, hash));
                 Ok(())
             }
         }
@@ -345,11 +348,11 @@ impl Follower {
             let tx = text::tx(hash);
             match &place {
                 Whereabouts::Nowhere if missing => {
-                    self.seen.remove(&tx);
+                    self.seen.remove(&hash);
                     self.reports.observe(Observation::Missing { tx, under: under.clone() }).await?;
                 }
                 Whereabouts::Mempool(pending, genuine) => {
-                    self.seen.insert(tx);
+                    self.seen.insert(hash);
                     self.reports.observe(Observation::Seen(facts::pending(pending, *genuine))).await?;
                 }
                 Whereabouts::Block(_) => {
@@ -365,9 +368,8 @@ impl Follower {
 
     /// A hint that a transaction entered a mempool.
     pub(super) async fn hear(&mut self, hash: B256) -> Result<(), Stopping> {
-        let tx = text::tx(hash);
-        let watched = self.mailbox.interests().interests.txs.contains(&tx);
-        if !watched || self.seen.contains(&tx) || self.walk.mirror.head().is_none() {
+        let watched = facts::names(&self.mailbox.interests().interests, hash);
+        if !watched || self.seen.contains(&hash) || self.walk.mirror.head().is_none() {
             return Ok(());
         }
         match self.find(&[hash]).await {
@@ -376,28 +378,29 @@ impl Follower {
         }
     }
 
+    /// Has a transaction looked for again some polls from now.
+    fn retry(&mut self, after: u64, tries: u32, hash: B256) {
+        self.retries.entry(self.polls + after).or_default().push((tries, hash));
+    }
+
     /// Looks again for transactions that no node knew when their watches were made.
     pub(super) async fn look_again(&mut self) -> Result<(), Stopping> {
-        let polls = self.polls;
+        let later = self.retries.split_off(&(self.polls + 1));
         let due: Vec<_> = {
-            let (due, later): (VecDeque<_>, _) = self.retries.drain(..).partition(|(at, _, _)| *at <= polls);
-            self.retries = later;
+            let due = std::mem::replace(&mut self.retries, later).into_values().flatten();
             let wants = self.mailbox.interests();
-            let open = |(_, _, tx): &(u64, u32, TxId)| wants.interests.txs.contains(tx) && !self.seen.contains(tx);
-            due.into_iter().filter(open).collect()
+            due.filter(|(_, hash)| facts::names(&wants.interests, *hash) && !self.seen.contains(hash)).collect()
         };
         for batch in due.chunks(BATCH_MAX) {
-            let hashes: Vec<B256> = batch.iter().filter_map(|(_, _, tx)| tx.as_str().parse().ok()).collect();
+            let hashes: Vec<_> = batch.iter().map(|(_, hash)| *hash).collect();
             let Ok(found) = self.find(&hashes).await else {
-                self.retries.extend(batch.iter().map(|(_, tries, tx)| (polls + 1, *tries, tx.clone())));
+                batch.iter().for_each(|(tries, hash)| self.retry(1, *tries, *hash));
                 continue;
             };
-            for (_, tries, tx) in batch {
-                let nowhere =
-                    tx.as_str().parse::<B256>().is_ok_and(|hash| matches!(found[&hash], Whereabouts::Nowhere));
+            for (tries, hash) in batch {
                 let next = usize::try_from(*tries).unwrap_or(usize::MAX).saturating_add(1);
-                if let (true, Some(after)) = (nowhere, LOOK_AGAIN_AFTER.get(next)) {
-                    self.retries.push_back((polls + after, tries + 1, tx.clone()));
+                if let (Whereabouts::Nowhere, Some(after)) = (&found[hash], LOOK_AGAIN_AFTER.get(next)) {
+                    self.retry(*after, tries + 1, *hash);
                 }
             }
             self.tell(found, false).await?;
@@ -415,16 +418,11 @@ impl Follower {
         if self.swept_at.replace(now).is_none() {
             return Ok(());
         }
-        {
-            let wants = self.mailbox.interests();
-            self.seen.retain(|tx| wants.interests.txs.contains(tx));
+        let batch = self.next_swept();
+        for hash in &batch {
+            self.seen.remove(hash);
         }
-        let batch: Vec<_> = self.seen.iter().take(BATCH_MAX).cloned().collect();
-        for tx in &batch {
-            self.seen.remove(tx);
-        }
-        let hashes: Vec<B256> = batch.iter().filter_map(|tx| tx.as_str().parse().ok()).collect();
-        match self.find(&hashes).await {
+        match self.find(&batch).await {
             // Those that are still there are put back.
             Ok(found) => self.tell(found, true).await,
             Err(_) => {
@@ -432,6 +430,29 @@ impl Follower {
                 Ok(())
             }
         }
+    }
+
+    /// Some of those that were seen, in turn. What is watched no more is forgotten on the way.
+    fn next_swept(&mut self) -> Vec<B256> {
+        let from = self.swept_to.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let passed: Vec<_> = self.seen.range((from, Bound::Unbounded)).take(SWEPT_MAX).copied().collect();
+        let wants = self.mailbox.interests();
+        let mut batch = Vec::new();
+        for hash in &passed {
+            if batch.len() == BATCH_MAX {
+                break;
+            }
+            self.swept_to = Some(*hash);
+            if facts::names(&wants.interests, *hash) {
+                batch.push(*hash);
+            } else {
+                self.seen.remove(hash);
+            }
+        }
+        if passed.len() < SWEPT_MAX && batch.len() < BATCH_MAX {
+            self.swept_to = None;
+        }
+        batch
     }
 
     /// Answers the address query that waits longest, a few blocks at a time.

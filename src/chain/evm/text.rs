@@ -1,11 +1,12 @@
 //! How EVM chains spell their identifiers: hashes in lower-case hex, addresses with the checksum of EIP-55.
 
 use alloy_primitives::{Address as EvmAddress, B256};
+use h402_watch_engine::changes::Interest;
 use h402_watch_engine::id::{Address, AssetId, BlockHash, SpendKey, TxId};
 use h402_watch_engine::request::{Subject, Tag, WatchRequest};
 
 use super::wire::RpcBlock;
-use crate::chain::{BadField, Family, mirror, without_marks};
+use crate::chain::{BadField, Family, Key, mirror, without_marks};
 
 /// A header as the mirror keeps it.
 pub(super) type Link = mirror::Link<B256>;
@@ -37,7 +38,7 @@ pub const FAMILY: Family = Family {
     request: spell_request,
     address: |text| parse_address(text).map(address),
     asset: |text| if text == AssetId::NATIVE { Ok(AssetId::native()) } else { parse_address(text).map(asset) },
-    binary: |_| None,
+    spell,
     searches_below: false,
     tags: &[Tag::Safe, Tag::Finalized],
     derive: None,
@@ -112,6 +113,53 @@ pub(super) fn spend(sender: EvmAddress, nonce: u64) -> SpendKey {
     SpendKey::new(format!("{}/{nonce}", sender.to_checksum(None)))
 }
 
+/// Interests in the bytes of a block: what identifiers are in hex, and for the chain's own coin none.
+pub(super) mod bytes {
+    use alloy_primitives::{Address, B256};
+
+    pub const NATIVE: &[u8] = &[];
+    /// Of a spend key, those that name the sender.
+    pub const SENDER: usize = 20;
+
+    pub fn spend(sender: Address, nonce: u64) -> [u8; 28] {
+        let mut key = [0; 28];
+        key[..SENDER].copy_from_slice(sender.as_slice());
+        key[SENDER..].copy_from_slice(&nonce.to_be_bytes());
+        key
+    }
+
+    pub fn authorization(token: Address, authorizer: Address, nonce: B256) -> [u8; 72] {
+        let mut key = [0; 72];
+        key[..20].copy_from_slice(token.as_slice());
+        key[20..40].copy_from_slice(authorizer.as_slice());
+        key[40..].copy_from_slice(nonce.as_slice());
+        key
+    }
+}
+
+fn spell(interest: &Interest) -> Option<Key> {
+    // The checksum of what a request's family has spelled is right.
+    let address = |text: &str| text.parse::<EvmAddress>().ok();
+    Some(match interest {
+        Interest::Tx(tx) => Key::Tx(tx.as_str().parse::<B256>().ok()?.to_vec()),
+        Interest::Recipient { asset, address: to } => {
+            let token = if asset.is_native() { bytes::NATIVE.to_vec() } else { address(asset.as_str())?.to_vec() };
+            Key::Recipient { asset: token, address: address(to.as_str())?.to_vec() }
+        }
+        Interest::Authorization { asset, authorizer, nonce } => {
+            let (token, authorizer) = (address(asset.as_str())?, address(authorizer.as_str())?);
+            Key::Authorization(bytes::authorization(token, authorizer, nonce.parse().ok()?).to_vec())
+        }
+        Interest::Spend(key) => {
+            let (sender, nonce) = key.as_str().split_once('/')?;
+            Key::Spend { key: bytes::spend(address(sender)?, nonce.parse().ok()?).to_vec(), holder: bytes::SENDER }
+        }
+        // Transactions don't expire.
+        Interest::Expiry { .. } => return None,
+        Interest::Proofs => Key::Proofs,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +180,27 @@ mod tests {
         let wrong = CHECKSUMMED.replace('A', "a").replacen('b', "B", 1);
         for text in [wrong.as_str(), "0x12", "", &CHECKSUMMED[2..], "0xzzAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"] {
             assert!((FAMILY.address)(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn interests_are_spelled_in_the_bytes_of_a_block() {
+        let (sender, token) = (EvmAddress::repeat_byte(0xab), EvmAddress::repeat_byte(0xcd));
+        let hash = B256::repeat_byte(0xef);
+        assert_eq!(spell(&Interest::Tx(tx(hash))), Some(Key::Tx(hash.to_vec())));
+        let recipient = |asset| Interest::Recipient { asset, address: address(sender) };
+        let in_token = Key::Recipient { asset: token.to_vec(), address: sender.to_vec() };
+        assert_eq!(spell(&recipient(asset(token))), Some(in_token));
+        let in_coin = Key::Recipient { asset: Vec::new(), address: sender.to_vec() };
+        assert_eq!(spell(&recipient(AssetId::native())), Some(in_coin));
+        let used = Interest::Authorization { asset: asset(token), authorizer: address(sender), nonce: word(hash) };
+        assert_eq!(spell(&used), Some(Key::Authorization(bytes::authorization(token, sender, hash).to_vec())));
+        for nonce in [0, 7, u64::MAX] {
+            let key = Key::Spend { key: bytes::spend(sender, nonce).to_vec(), holder: 20 };
+            assert_eq!(spell(&Interest::Spend(spend(sender, nonce))), Some(key));
+        }
+        for odd in [Interest::Tx("0x12".into()), Interest::Spend("0x12".into()), recipient("0x12".into())] {
+            assert_eq!(spell(&odd), None, "{odd:?}");
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::follow::Follower;
 use super::statuses::STATUSES_AT_ONCE;
-use super::text::Link;
+use super::text::{Link, bytes, end, spell_nonce, spell_tx};
 use super::wire::{RpcAccount, Under};
 use crate::chain::Stopping;
 use crate::chain::endpoint::Endpoint;
@@ -47,41 +47,63 @@ impl Follower {
             return Ok(());
         }
         self.expired_at = Some(Instant::now());
-        self.forget_expired();
-        let (heights, nonces): (Vec<Expiring>, Vec<_>) = {
+        self.expire_by_height(&last).await?;
+        self.expire_by_nonce(&last).await
+    }
+
+    async fn expire_by_height(&mut self, last: &Link) -> Result<(), Stopping> {
+        if self.past(0, last.height, 1).is_empty() {
+            return Ok(());
+        }
+        // What an endpoint does not have may hold the transaction.
+        let Some(first) = self.history_from().await else { return Ok(()) };
+        let lowest = if first > 1 { first.saturating_add(BLOCKHASH_AGE) } else { 0 };
+        // The first block above it proves it best.
+        let above = |height: u64| self.walk.mirror.at(height + 1).copied();
+        let proof = |height: u64| above(height).unwrap_or(*last).block_ref();
+        let due = self.past(lowest, last.height, STATUSES_AT_ONCE).into_iter();
+        let due = due.map(|(height, tx)| (proof(height), (tx, Expiry::Height(height)))).collect();
+        self.report_expired(due, last).await
+    }
+
+    /// Some of the transactions that no block above a height between these may include, and that are in none.
+    fn past(&self, from: u64, to: u64, most: usize) -> Vec<(u64, TxId)> {
+        let wants = self.mailbox.interests();
+        let past = wants.interests.expiries.between(from, to).filter(|(_, id)| !self.has_landed(id));
+        let mut past: Vec<_> = past.take(most).filter_map(|(height, id)| Some((height, spell_tx(id)?))).collect();
+        past.sort_unstable_by(|(_, one), (_, other)| one.cmp(other));
+        past
+    }
+
+    fn has_landed(&self, id: &[u8]) -> bool {
+        id.try_into().is_ok_and(|id| self.landed.contains(&id))
+    }
+
+    async fn expire_by_nonce(&mut self, last: &Link) -> Result<(), Stopping> {
+        if self.nonces_at.is_some_and(|at| at.elapsed() < NONCE_PERIOD) {
+            return Ok(());
+        }
+        let nonces: Vec<Expiring> = {
             let wants = self.mailbox.interests();
-            let open = wants.interests.expiries.iter();
-            let open = open.filter(|it| !self.expired.contains(*it) && !self.landed.contains_key(&it.0));
-            open.cloned().partition(|(_, expiry)| matches!(expiry, Expiry::Height(_)))
+            let expiries = &wants.interests.expiries;
+            let open = |(tx, expiry): &Expiring| {
+                bytes::tx(tx.as_str()).zip(end(expiry)).is_some_and(|(id, end)| expiries.contains(&id, &end))
+            };
+            self.nonces_held.retain(|expiring, _| open(expiring));
+            let nonces = expiries.nonces().filter(|(id, _)| !self.has_landed(id));
+            nonces.filter_map(|(id, nonce)| Some((spell_tx(id)?, spell_nonce(nonce)?))).collect()
         };
-        let height_of = |(_, expiry): &Expiring| match expiry {
-            Expiry::Height(height) => Some(*height).filter(|height| *height < last.height),
-            Expiry::Nonce { .. } => None,
-        };
-        let mut due: Vec<_> = heights.into_iter().filter(|expiring| height_of(expiring).is_some()).collect();
-        if !due.is_empty() {
-            // What an endpoint does not have may hold the transaction.
+        if nonces.is_empty() {
+            return Ok(());
+        }
+        self.nonces_at = Some(Instant::now());
+        let mut used = self.used_nonces(&nonces, last).await;
+        if !used.is_empty() {
             let first = self.history_from().await;
-            let reached = |height: u64| first.is_some_and(|first| first <= height.saturating_sub(BLOCKHASH_AGE).max(1));
-            due.retain(|due| height_of(due).is_some_and(reached));
-            due.truncate(STATUSES_AT_ONCE);
-            // The first block above it proves it best.
-            let above = |height: u64| self.walk.mirror.at(height + 1).copied();
-            let proof = |expiring: &Expiring| height_of(expiring).and_then(above).unwrap_or(last).block_ref();
-            let due = due.into_iter().map(|expiring| (proof(&expiring), expiring)).collect();
-            self.report_expired(due, &last).await?;
+            let held = |nonce: &Expiring| self.nonces_held.get(nonce).copied();
+            used.retain(|nonce| first.is_some_and(|first| held(nonce).is_some_and(|held| first <= held)));
         }
-        if !nonces.is_empty() && self.nonces_at.is_none_or(|at| at.elapsed() >= NONCE_PERIOD) {
-            self.nonces_at = Some(Instant::now());
-            let mut used = self.used_nonces(&nonces, &last).await;
-            if !used.is_empty() {
-                let first = self.history_from().await;
-                let held = |nonce: &Expiring| self.nonces_held.get(nonce).copied();
-                used.retain(|nonce| first.is_some_and(|first| held(nonce).is_some_and(|held| first <= held)));
-            }
-            self.report_expired(used.into_iter().map(|nonce| (last.block_ref(), nonce)).collect(), &last).await?;
-        }
-        Ok(())
+        self.report_expired(used.into_iter().map(|nonce| (last.block_ref(), nonce)).collect(), last).await
     }
 
     /// Reports those of these transactions that are nowhere, up to a final block.
@@ -95,8 +117,10 @@ impl Follower {
             for (block, expiring) in chunk {
                 let (tx, expiry) = expiring.clone();
                 if !statuses.found.contains_key(&tx) {
+                    if let Some((id, end)) = bytes::tx(tx.as_str()).zip(end(&expiry)) {
+                        self.mailbox.set_expiry_aside(&id, end);
+                    }
                     self.reports.observe(Observation::Expired { tx, expiry, block: block.clone() }).await?;
-                    self.expired.insert(expiring.clone());
                 }
             }
         }
@@ -111,10 +135,11 @@ impl Follower {
         count
     }
 
-    fn forget_expired(&mut self) {
-        let wants = self.mailbox.interests();
-        self.expired.retain(|expiring| wants.interests.expiries.contains(expiring));
-        self.nonces_held.retain(|expiring, _| wants.interests.expiries.contains(expiring));
+    /// Whoever asks about a transaction has not heard that it expired.
+    pub(super) fn seek_expiry_again(&self, tx: &TxId) {
+        if let Some(id) = bytes::tx(tx.as_str()) {
+            self.mailbox.seek_expiry_again(&id);
+        }
     }
 
     /// The height from which on every endpoint has its blocks; `None` if one does not say, or none can be asked.

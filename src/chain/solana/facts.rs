@@ -9,7 +9,7 @@ use h402_watch_engine::proof::{Part, Proof};
 use serde_json::Value;
 use solana_hash::Hash;
 
-use super::text::Link;
+use super::text::{Link, bytes};
 use super::wire::{BlockTx, Meta, RpcBlock, RpcTx, TokenBalance};
 use crate::chain::Interests;
 
@@ -51,17 +51,26 @@ struct Held {
 
 /// Whether a transaction of a block concerns somebody. One that failed pays nobody.
 pub fn concerns(interests: &Interests, tx: &BlockTx<'_>) -> bool {
-    if tx.transaction.signatures.first().is_some_and(|first| interests.txs.contains(*first)) {
+    let watched = |first: &&str| bytes::tx(first).is_some_and(|first| interests.txs.contains(&first));
+    if !interests.txs.is_empty() && tx.transaction.signatures.first().is_some_and(watched) {
         return true;
+    }
+    let recipients = &interests.recipients;
+    if recipients.is_empty() {
+        return false;
     }
     let Some(meta) = tx.meta.as_ref().filter(|meta| meta.err.is_none()) else { return false };
-    let paid = |holder: &str, asset: &str| interests.recipients.get(holder).is_some_and(|all| all.contains(asset));
+    let mint = |held: &TokenBalance<'_>| bytes::account(held.mint);
+    let paid = |owner: [u8; 32], held: &TokenBalance<'_>| {
+        recipients.contains(&owner) && mint(held).is_some_and(|mint| recipients.wants(&owner, &mint))
+    };
     let mut after = meta.post_token_balances.iter().flatten();
-    if after.any(|held| held.owner.is_some_and(|owner| paid(owner, held.mint))) {
+    if after.any(|held| held.owner.and_then(bytes::account).is_some_and(|owner| paid(owner, held))) {
         return true;
     }
-    let native = interests.assets.contains_key(AssetId::NATIVE);
-    native && tx.transaction.account_keys.iter().any(|account| paid(account.pubkey, AssetId::NATIVE))
+    let named = |account: [u8; 32]| recipients.wants(&account, bytes::NATIVE);
+    let mut accounts = tx.transaction.account_keys.iter();
+    recipients.has_asset(bytes::NATIVE) && accounts.any(|account| bytes::account(account.pubkey).is_some_and(named))
 }
 
 /// Whether a transaction of a block was recorded with the balances of tokens, and with whose they are: without, nobody can say

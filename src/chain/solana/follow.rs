@@ -1,7 +1,7 @@
 //! Following a cluster: the slots above our head are asked for on a poll that always runs, their blocks are read, and each that
 //! joins is reported with what it holds of what is watched (research/solana.md §3.3, §3.5).
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -15,10 +15,11 @@ use solana_hash::Hash;
 use tokio::time::Instant;
 
 use super::expiry::Expiring;
+use super::landed::Landed;
 use super::lookup::Whereabouts;
 use super::node::{ByTx, Detail, Fetched, Node, View};
 use super::statuses::STATUSES_AT_ONCE;
-use super::text::Link;
+use super::text::{self, Link, bytes};
 use super::wake::Hints;
 use super::wire::Status;
 use crate::chain::pool::{Answer, RETRY};
@@ -32,8 +33,8 @@ const CHUNK: usize = 50;
 const WHOLE_CHUNK: usize = 4;
 /// Slots above our head beyond which nodes are asked for older statuses too: without that they look back some 300 blocks at most.
 const RECENT: u64 = 100;
-/// Transactions that are remembered though nobody watches them any more.
-const SPARE: usize = 1024;
+/// Transactions of which a poll looks whether they are watched still.
+const FORGET_AT_ONCE: usize = 1024;
 /// How long announcements of slots are gathered.
 const GATHER: Duration = Duration::from_millis(20);
 /// How often endpoints are asked how far down they have blocks.
@@ -56,13 +57,11 @@ pub(super) struct Follower {
     pub(super) seen: BTreeSet<TxId>,
     /// The last of those that were asked for.
     asked_last: Option<TxId>,
-    /// Watched transactions that were reported in a block, and its height.
-    pub(super) landed: HashMap<TxId, u64>,
+    /// Watched transactions that were reported in a block; they are not looked for among the open interests.
+    pub(super) landed: Landed,
     /// The highest block with a fact in it: finality is asked for only up to there.
     pub(super) highest_fact: Option<u64>,
-    /// Those that were reported to land no more.
-    pub(super) expired: HashSet<Expiring>,
-    /// When it was looked for more of them.
+    /// When it was looked for those that can land no more.
     pub(super) expired_at: Option<Instant>,
     /// When nonce accounts were read, and the final height at which each was seen to hold what it must.
     pub(super) nonces_at: Option<Instant>,
@@ -98,10 +97,9 @@ impl Follower {
             lost: Vec::new(),
             seen: BTreeSet::new(),
             asked_last: None,
-            landed: HashMap::new(),
+            landed: Landed::default(),
             // What was settled before the restart still waits for its finality.
             highest_fact: start.headers.last().map(|header| header.block.height),
-            expired: HashSet::new(),
             expired_at: None,
             nonces_at: None,
             nonces_held: HashMap::new(),
@@ -225,8 +223,7 @@ impl Follower {
         if !wants.interests.recipients.is_empty() {
             return true;
         }
-        let landed = self.landed.keys().filter(|tx| wants.interests.txs.contains(*tx)).count();
-        (wants.interests.txs.len() - landed).div_ceil(STATUSES_AT_ONCE) > self.blocks_per_poll.max(1)
+        wants.interests.txs.sought().len().div_ceil(STATUSES_AT_ONCE) > self.blocks_per_poll.max(1)
     }
 
     /// The transactions whose statuses this poll asks for: all that have not landed, or, where blocks are read whole, those that
@@ -234,10 +231,8 @@ impl Follower {
     fn asked(&mut self, scans: bool) -> Vec<TxId> {
         let wants = self.mailbox.interests();
         let open = &wants.interests.txs;
-        if self.landed.len() > open.len() + SPARE {
-            self.landed.retain(|tx, _| open.contains(tx));
-        }
-        self.seen.retain(|tx| open.contains(tx));
+        self.landed.forget_some(FORGET_AT_ONCE, |id| open.contains(id));
+        self.seen.retain(|tx| bytes::tx(tx.as_str()).is_some_and(|id| open.contains(&id)));
         if scans {
             // In turn, where they are many.
             let from = self.asked_last.take().map_or(Bound::Unbounded, Bound::Excluded);
@@ -245,7 +240,7 @@ impl Follower {
             self.asked_last = asked.last().filter(|_| asked.len() == STATUSES_AT_ONCE).cloned();
             return asked;
         }
-        open.iter().filter(|tx| !self.landed.contains_key(*tx)).cloned().collect()
+        open.sought().iter().filter_map(|(id, [])| text::spell_tx(id)).collect()
     }
 
     /// The transactions that statuses show in confirmed blocks, by slot.
@@ -369,15 +364,20 @@ impl Follower {
     /// Remembers that a transaction is in a block that is told.
     pub(super) fn note_landed(&mut self, tx: &TxId, height: u64) {
         self.seen.remove(tx);
-        self.landed.insert(tx.clone(), height);
+        if let Some(id) = bytes::tx(tx.as_str()) {
+            self.landed.note(id, height);
+            self.mailbox.set_aside([&id[..]]);
+        }
         self.highest_fact = self.highest_fact.max(Some(height));
     }
 
     /// Forgets what landed at a height or above. Whether there was any.
     fn forget_landed(&mut self, height: u64) -> bool {
-        let before = self.landed.len();
-        self.landed.retain(|_, landed| *landed < height);
-        self.landed.len() < before
+        let gone = self.landed.forget_from(height);
+        if !gone.is_empty() {
+            self.mailbox.seek_again(gone.iter().map(|id| &id[..]));
+        }
+        !gone.is_empty()
     }
 
     /// What a block holds of what is watched.
@@ -460,7 +460,8 @@ impl Follower {
         // Where a status comes after its block was told.
         let missed = landed.into_iter().filter(|(slot, _)| *slot <= head.slot);
         let missed: Vec<_> = missed.flat_map(|(slot, txs)| txs.into_iter().map(move |tx| (tx, slot))).collect();
-        let missed: Vec<_> = missed.into_iter().filter(|(tx, _)| !self.landed.contains_key(tx)).collect();
+        let landed = |tx: &TxId| bytes::tx(tx.as_str()).is_some_and(|id| self.landed.contains(&id));
+        let missed: Vec<_> = missed.into_iter().filter(|(tx, _)| !landed(tx)).collect();
         for (link, fact) in self.read_landed(&missed).await {
             self.note_landed(&fact.tx, link.height);
             self.reports.observe(Observation::Found(fact)).await?;

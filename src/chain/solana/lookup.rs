@@ -92,7 +92,7 @@ impl Follower {
                 }
                 Ok(Some(Whereabouts::Nowhere)) => {
                     // Whoever asks has not heard that it expired.
-                    self.expired.retain(|(other, _)| other != tx);
+                    self.seek_expiry_again(tx);
                     self.looked_up(look_up, Vec::new()).await?;
                 }
                 // It is there, and can't be read: not found is not a fact.
@@ -275,7 +275,7 @@ impl Follower {
                     self.reports.observe(Observation::Seen(TxFact::of(tx))).await?;
                 }
                 Some(Whereabouts::Nowhere) => {
-                    self.expired.retain(|(other, _)| *other != tx);
+                    self.seek_expiry_again(&tx);
                     self.reports.observe(Observation::Missing { tx, under: under.clone() }).await?;
                 }
                 None => self.lost.push(tx),

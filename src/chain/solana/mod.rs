@@ -17,6 +17,7 @@ mod expiry;
 mod facts;
 mod follow;
 mod history;
+mod landed;
 mod lookup;
 mod node;
 mod statuses;

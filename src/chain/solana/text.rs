@@ -1,12 +1,13 @@
 //! How Solana spells its identifiers: base58, of 32 bytes for accounts and block hashes and of 64 for signatures.
 
+use h402_watch_engine::changes::Interest;
 use h402_watch_engine::id::{Address, AssetId, BlockHash, TxId};
 use h402_watch_engine::request::{Expiry, Subject, Tag, WatchRequest};
 use solana_hash::Hash;
 use solana_pubkey::Pubkey;
 use solana_signature::Signature;
 
-use crate::chain::{BadField, Family, mirror};
+use crate::chain::{BadField, End, Family, Key, mirror};
 
 /// The namespace of CAIP-2 that names a cluster by the first 32 characters of its genesis hash.
 pub const NAMESPACE: &str = "solana";
@@ -31,7 +32,7 @@ pub const FAMILY: Family = Family {
     request: spell_request,
     address: |text| parse_account(text).map(|account| address(&account)),
     asset,
-    binary: |_| None,
+    spell,
     searches_below: true,
     tags: &[Tag::Confirmed, Tag::Finalized],
     derive: None,
@@ -119,9 +120,91 @@ pub fn tx(signature: &Signature) -> TxId {
     TxId::new(signature.to_string())
 }
 
+/// Interests in the bytes that base58 stands for; for the chain's own coin none.
+pub mod bytes {
+    use solana_pubkey::Pubkey;
+    use solana_signature::Signature;
+
+    pub const NATIVE: &[u8] = &[];
+
+    pub fn tx(text: &str) -> Option<[u8; 64]> {
+        text.parse::<Signature>().ok().map(Into::into)
+    }
+
+    pub fn account(text: &str) -> Option<[u8; 32]> {
+        text.parse::<Pubkey>().ok().map(|account| account.to_bytes())
+    }
+}
+
+/// The transaction of an open interest.
+pub fn spell_tx(bytes: &[u8]) -> Option<TxId> {
+    bytes.try_into().ok().map(|bytes: [u8; 64]| tx(&Signature::from(bytes)))
+}
+
+/// What ends a transaction, in the bytes of an open interest.
+pub fn end(expiry: &Expiry) -> Option<End> {
+    Some(match expiry {
+        Expiry::Height(height) => End::Height(*height),
+        Expiry::Nonce { account, value } => {
+            let (account, value) = (bytes::account(account.as_str())?, value.parse::<Hash>().ok()?.to_bytes());
+            End::Nonce([account, value].concat().into())
+        }
+    })
+}
+
+/// The nonce of an open interest.
+pub fn spell_nonce(nonce: &[u8]) -> Option<Expiry> {
+    let (account, value) = (nonce.first_chunk::<32>()?, nonce.get(32..)?.try_into().ok()?);
+    let (account, value) = (address(&Pubkey::from(*account)), Hash::new_from_array(value).to_string());
+    Some(Expiry::Nonce { account, value })
+}
+
+fn spell(interest: &Interest) -> Option<Key> {
+    Some(match interest {
+        Interest::Tx(tx) => Key::Tx(bytes::tx(tx.as_str())?.to_vec()),
+        Interest::Recipient { asset, address } => {
+            let mint = match asset.is_native() {
+                true => bytes::NATIVE.to_vec(),
+                false => bytes::account(asset.as_str())?.to_vec(),
+            };
+            Key::Recipient { asset: mint, address: bytes::account(address.as_str())?.to_vec() }
+        }
+        Interest::Expiry { tx, expiry } => Key::Expiry { tx: bytes::tx(tx.as_str())?.to_vec(), end: end(expiry)? },
+        // There are no authorizations, and nothing takes the place of a signature.
+        Interest::Authorization { .. } | Interest::Spend(_) => return None,
+        Interest::Proofs => Key::Proofs,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn interests_are_spelled_in_bytes_and_back() {
+        for byte in [0, 1, 7, 255] {
+            let id = tx(&Signature::from([byte; 64]));
+            assert_eq!(spell(&Interest::Tx(id.clone())), Some(Key::Tx(vec![byte; 64])));
+            assert_eq!(spell_tx(&[byte; 64]), Some(id.clone()));
+            let account = address(&Pubkey::from([byte; 32]));
+            let value = Hash::new_from_array([byte; 32]).to_string();
+            for expiry in [Expiry::Height(u64::from(byte)), Expiry::Nonce { account: account.clone(), value }] {
+                let end = end(&expiry).expect("a good one");
+                if let End::Nonce(nonce) = &end {
+                    assert_eq!(spell_nonce(nonce), Some(expiry.clone()));
+                }
+                let spelled = spell(&Interest::Expiry { tx: id.clone(), expiry });
+                assert_eq!(spelled, Some(Key::Expiry { tx: vec![byte; 64], end }));
+            }
+            let mint = AssetId::new(WALLET);
+            for (asset, key) in [(mint, bytes::account(WALLET).expect("one").to_vec()), (AssetId::native(), vec![])] {
+                let spelled = spell(&Interest::Recipient { asset, address: account.clone() });
+                assert_eq!(spelled, Some(Key::Recipient { asset: key, address: vec![byte; 32] }));
+            }
+        }
+        assert_eq!((spell_tx(&[1; 63]), spell_nonce(&[1; 63])), (None, None));
+        assert_eq!(spell(&Interest::Tx(WALLET.into())), None);
+    }
 
     const WALLET: &str = "9WzDXwBbmkg8ZTbNMqUxvQRAyrZzDsGYdLVL9zYtAWWM";
 

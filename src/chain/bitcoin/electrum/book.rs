@@ -7,6 +7,7 @@ use bitcoin::{OutPoint, Script, ScriptBuf, Transaction, Txid};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::super::text::bytes;
 use crate::chain::Interests;
 
 /// Scripts that are followed on one network: each costs a request at each block, and servers bound what one client asks.
@@ -16,7 +17,7 @@ const HISTORY_MAX: usize = 100_000;
 /// Scripts that are remembered as useless, because a server does not give their history.
 const AVOIDED_MAX: usize = 10_000;
 
-/// An interest in bytes, as [`super::super::text::bytes`] spells it.
+/// An interest in bytes: a letter for its kind, and a txid, a script or an outpoint as [`bytes`] spells it.
 type Key = Box<[u8]>;
 
 /// A transaction in a history.
@@ -69,10 +70,7 @@ impl Need {
         let txid = |bytes: &[u8]| bytes.try_into().ok().map(Txid::from_byte_array);
         match key {
             [b't', id @ ..] => Some(Self::Tx(txid(id)?)),
-            [b's', rest @ ..] if rest.len() == 36 => {
-                let vout = u32::from_le_bytes(rest[32..].try_into().ok()?);
-                Some(Self::Output(OutPoint { txid: txid(&rest[..32])?, vout }))
-            }
+            [b's', key @ ..] => bytes::outpoint(key).map(Self::Output),
             _ => None,
         }
     }
@@ -118,6 +116,8 @@ pub struct Book {
     /// Those of them that wait for room.
     over: BTreeSet<Key>,
     avoided: HashSet<ScriptBuf>,
+    /// The state of the interests that was taken over.
+    synced: Option<u64>,
     /// Scripts that are followed since a moment ago: what concerns them may lie in blocks that were reported already.
     look_back: HashSet<ScriptBuf>,
 }
@@ -125,24 +125,34 @@ pub struct Book {
 impl Book {
     /// Takes over what is of interest now. Recipients are followed at once, as far as there is room.
     pub fn sync(&mut self, interests: &Interests) {
-        let gone: Vec<_> = self.wants.keys().filter(|key| !interests.binary.contains_key(*key)).cloned().collect();
-        for key in gone {
-            self.detach(&key);
-            self.wants.remove(&key);
-            self.open.remove(&key);
-            self.over.remove(&key);
-        }
-        for key in interests.binary.keys() {
-            if !self.wants.contains_key(key) {
-                self.wants.insert(key.clone(), None);
-                self.open.insert(key.clone());
-            }
+        if self.synced != Some(interests.changes()) {
+            self.synced = Some(interests.changes());
+            self.take_over(interests);
         }
         let recipients: Vec<_> = self.open.iter().filter(|key| key.first() == Some(&b'a')).cloned().collect();
         for key in recipients {
             let script = ScriptBuf::from_bytes(key[1..].to_vec());
             if !self.avoided.contains(&script) {
                 self.attach(&key, script);
+            }
+        }
+    }
+
+    fn take_over(&mut self, interests: &Interests) {
+        let gone: Vec<_> = self.wants.keys().filter(|key| !is_open(interests, key)).cloned().collect();
+        for key in gone {
+            self.detach(&key);
+            self.wants.remove(&key);
+            self.open.remove(&key);
+            self.over.remove(&key);
+        }
+        let named = |letter: u8| move |key: &[u8]| [&[letter], key].concat();
+        let txs = interests.txs.iter().map(named(b't'));
+        let spends = interests.spends.iter().map(named(b's'));
+        for key in txs.chain(spends).chain(interests.recipients.iter().map(named(b'a'))) {
+            if !self.wants.contains_key(&key[..]) {
+                self.wants.insert(key.clone().into(), None);
+                self.open.insert(key.into());
             }
         }
     }
@@ -322,6 +332,15 @@ impl Book {
             }
         }
         found
+    }
+}
+
+fn is_open(interests: &Interests, key: &[u8]) -> bool {
+    match key {
+        [b't', txid @ ..] => interests.txs.contains(txid),
+        [b's', outpoint @ ..] => interests.spends.contains(outpoint),
+        [_, script @ ..] => interests.recipients.contains(script),
+        [] => false,
     }
 }
 

@@ -122,7 +122,7 @@ impl Follower {
         let mut concerned = Vec::new();
         for txid in txids.iter().filter(|txid| txs.contains_key(*txid) || !self.txs.oversize.contains(*txid)) {
             let tx = txs.get(txid).ok_or_else(|| format!("the server lists {txid}, and does not have it"))?;
-            let hit = facts::hit(&self.mailbox.interests().interests, txid, tx, &mut Vec::new());
+            let hit = facts::hit(&self.mailbox.interests().interests, txid, tx);
             if let Some(hit) = if named { Some(Hit::Whole) } else { hit } {
                 concerned.push((*txid, Arc::clone(tx), hit));
             }
@@ -185,7 +185,7 @@ impl Follower {
         (txid, tx): (&Txid, &Transaction),
         named: bool,
     ) -> Result<Option<TxFact>, String> {
-        let hit = facts::hit(&self.mailbox.interests().interests, txid, tx, &mut Vec::new());
+        let hit = facts::hit(&self.mailbox.interests().interests, txid, tx);
         let Some(hit) = (if named { Some(Hit::Whole) } else { hit }) else { return Ok(None) };
         self.fact_of(server, (txid, tx), Place::Mempool, hit).await.map(Some)
     }
