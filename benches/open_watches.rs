@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::process::Command;
 use std::time::Instant;
 
-use h402_watch::chain::Mailbox;
+use h402_watch::chain::{Mailbox, evm};
 use h402_watch_engine::changes::Changes;
 use h402_watch_engine::id::{Address, AssetId, BlockRef, Header, Timestamp};
 use h402_watch_engine::input::{Block, Execution, Observation, Place, Transfer, TxFact, Via};
@@ -47,7 +47,7 @@ fn main() -> std::io::Result<()> {
 }
 
 fn measure(kind: &str, watches: u64) -> std::io::Result<()> {
-    let mailbox = Mailbox::default();
+    let mailbox = Mailbox::new(&evm::FAMILY);
     let mut engine = Engine::restore(limits(), vec![rules()], Snapshot::default()).expect("an empty one");
     let mut headers = vec![block(1, Vec::new())];
     observe(&mut engine, &mailbox, Observation::Blocks(headers.clone()));

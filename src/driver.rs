@@ -15,6 +15,7 @@ use h402_watch_engine::rules::{Limits, NetworkRules};
 use h402_watch_engine::watch::{Outcome, Watch};
 use h402_watch_engine::{Engine, Refused, Rejected, RestoreError, same_or_taken, watch_id};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::chain::{AddressQuery, AddressReport, BadField, Family, Health, HealthState, Mailbox, Report, Start};
@@ -34,6 +35,10 @@ const PRUNE_BATCH: usize = 2048;
 
 /// Watches that are taken in at once at a start: what the sources are asked for all of them takes more room than they do.
 const RESTORE_BATCH: usize = 4096;
+
+/// How long what nobody waits for may wait for a commit to go with. Each watch has a look-up whose answer alters it: by itself that
+/// would take as many commits as creating them.
+const UNHURRIED: Duration = Duration::from_millis(20);
 
 /// How long an address query may take.
 const QUERY_LIMIT: Duration = Duration::from_secs(30);
@@ -311,6 +316,8 @@ pub struct Driver {
     reports: mpsc::Receiver<(NetworkId, Report)>,
     committed: watch::Sender<u64>,
     replies: Vec<Reply>,
+    /// When what nobody waits for is committed at the latest, while there is something.
+    unhurried: Option<Instant>,
 }
 
 /// A driver that is ready to run, and what the others hold of it.
@@ -373,6 +380,7 @@ impl Driver {
             reports,
             committed,
             replies: Vec::new(),
+            unhurried: None,
         };
         while watches.peek().is_some() {
             driver.engine.adopt_all(watches.by_ref().take(RESTORE_BATCH))?;
@@ -397,6 +405,7 @@ impl Driver {
                 // In no fixed order: what is to be forgotten must not hold up what is to be done.
                 tokio::select! {
                     () = shutdown.cancelled() => break,
+                    () = tokio::time::sleep_until(self.unhurried.unwrap_or_else(Instant::now)), if self.unhurried.is_some() => {}
                     _ = prune.tick() => {
                         if self.prune()? {
                             prune.reset_immediately();
@@ -420,7 +429,8 @@ impl Driver {
         while let Ok(command) = self.commands.try_recv() {
             commands.push(command);
         }
-        self.step(&mut commands, &mut reports)
+        self.step(&mut commands, &mut reports)?;
+        self.commit(self.clock.now())
     }
 
     /// One batch: handle everything, commit once, act.
@@ -438,6 +448,12 @@ impl Driver {
         }
         if inputs > 0 {
             self.metrics.commit_inputs.0.observe(f64::from(u32::try_from(inputs).unwrap_or(u32::MAX)));
+        }
+        if self.replies.is_empty() && !self.engine.is_urgent() && self.engine.has_changes() {
+            let until = *self.unhurried.get_or_insert_with(|| Instant::now() + UNHURRIED);
+            if Instant::now() < until {
+                return Ok(());
+            }
         }
         self.commit(now)
     }
@@ -521,12 +537,13 @@ impl Driver {
 
     /// Commits what the engine changed, and only then acts on it.
     fn commit(&mut self, now: Timestamp) -> Result<(), DriverError> {
+        self.unhurried = None;
         let mut changes = self.engine.drain();
         for event in &mut changes.events {
             event.signature = self.signer.sign(&event.artefact);
         }
         if !changes.is_empty() {
-            let started = tokio::time::Instant::now();
+            let started = Instant::now();
             self.store.commit(now, &changes)?;
             self.metrics.commit_seconds.0.observe(started.elapsed().as_secs_f64());
             self.count(&changes);

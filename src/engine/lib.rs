@@ -227,6 +227,18 @@ impl Engine {
         changes
     }
 
+    /// Whether somebody waits for what changed since the last [`Engine::drain`]: there are events, there is something to ask the
+    /// sources, or the chain moved. What may be left otherwise, that a look-up found nothing above all, would be found out again
+    /// after a restart.
+    pub fn is_urgent(&self) -> bool {
+        self.out != Changes::default()
+    }
+
+    /// Whether there is anything to commit.
+    pub fn has_changes(&self) -> bool {
+        !self.dirty.is_empty() || self.is_urgent()
+    }
+
     /// A watch in memory.
     pub fn watch(&self, id: &WatchId) -> Option<&Watch> {
         self.watches.get(&self.ordinal_of(id)?)
