@@ -1,9 +1,4 @@
-//! What was measured: rows of one table, curves, and the machine that it was measured on.
-
-use std::fmt::Write as _;
-use std::path::Path;
-
-use serde_json::{Value, json};
+//! What a section measured: rows of one table, and curves.
 
 /// A measured figure beside ours, and what it is of.
 pub struct Figure {
@@ -74,73 +69,11 @@ pub struct Plot {
     pub curves: Vec<Curve>,
 }
 
-/// All that a run measured.
+/// All that a section measured.
 #[derive(Default)]
 pub struct Report {
     pub rows: Vec<Row>,
     pub plots: Vec<Plot>,
-}
-
-impl Report {
-    /// The table, in Markdown.
-    pub fn table(&self) -> String {
-        let mut table = String::from(
-            "| what | unit | ours | peer | ours / peer | limit | ours / limit | bar | met |\n\
-             |---|---|---|---|---|---|---|---|---|\n",
-        );
-        for row in &self.rows {
-            let beside = |figure: &Option<Figure>| match figure {
-                Some(Figure { of, value }) => (format!("{} ({of})", number(*value)), number(row.ours / value)),
-                None => Default::default(),
-            };
-            let ((peer, to_peer), (limit, to_limit)) = (beside(&row.peer), beside(&row.limit));
-            let (asks, met) =
-                row.bar.as_ref().map_or(("", ""), |bar| (bar.asks, if bar.met { "yes" } else { "**no**" }));
-            let what = if row.note.is_empty() { row.what.clone() } else { format!("{} ({})", row.what, row.note) };
-            let _ = writeln!(
-                table,
-                "| {what} | {} | {} | {peer} | {to_peer} | {limit} | {to_limit} | {asks} | {met} |",
-                row.unit,
-                number(row.ours),
-            );
-        }
-        table
-    }
-
-    pub fn to_json(&self) -> Value {
-        let beside = |figure: &Option<Figure>| figure.as_ref().map(|it| json!({ "of": it.of, "value": it.value }));
-        let rows = self.rows.iter().map(|row| {
-            json!({
-                "what": row.what, "unit": row.unit, "ours": row.ours,
-                "peer": beside(&row.peer), "limit": beside(&row.limit),
-                "ratioToPeer": row.peer.as_ref().map(|peer| row.ours / peer.value),
-                "ratioToLimit": row.limit.as_ref().map(|limit| row.ours / limit.value),
-                "bar": row.bar.as_ref().map(|bar| json!({ "asks": bar.asks, "met": bar.met })),
-                "note": row.note,
-            })
-        });
-        let plots = self.plots.iter().map(|plot| {
-            let curves = plot.curves.iter().map(|curve| json!({ "name": curve.name, "points": curve.points }));
-            json!({ "name": plot.name, "figure": plot.figure, "curves": curves.collect::<Vec<_>>() })
-        });
-        json!({ "machine": machine(), "rows": rows.collect::<Vec<_>>(), "curves": plots.collect::<Vec<_>>() })
-    }
-}
-
-/// What the figures depend on.
-fn machine() -> Value {
-    let of_file = |path: &str, label: &str| {
-        let text = std::fs::read_to_string(Path::new(path)).unwrap_or_default();
-        let line = text.lines().find(|line| line.starts_with(label)).unwrap_or_default();
-        line.split_once(':').map_or(String::new(), |(_, value)| value.trim().to_owned())
-    };
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    json!({
-        "processor": of_file("/proc/cpuinfo", "model name"), "cores": cores,
-        "memory": of_file("/proc/meminfo", "MemTotal"), "kernel": kernel.trim(),
-        "version": env!("CARGO_PKG_VERSION"),
-    })
 }
 
 /// Three digits that count, with separators: 1,234 or 0.0123.
@@ -148,7 +81,7 @@ pub fn number(value: f64) -> String {
     if value == 0.0 || !value.is_finite() {
         return format!("{value}");
     }
-    let places = 2 - value.abs().log10().floor();
+    let places = 2.0 - value.abs().log10().floor();
     if places > 0.0 {
         return format!("{value:.*}", places.min(6.0).to_string().parse().unwrap_or(2));
     }
