@@ -29,6 +29,7 @@ pub async fn run(watches: u64, report: &mut Report) {
     tokio::time::sleep(Duration::from_millis(first.saturating_sub(now_ms()))).await;
 
     progress("deadlines: they fall");
+    world.tick().await;
     let stopwatch = Stopwatch::start(&world.service).await;
     let (started, over) = (Instant::now(), Arc::new(AtomicBool::default()));
     let meanwhile = {
@@ -38,6 +39,7 @@ pub async fn run(watches: u64, report: &mut Report) {
     let all = figure(watches);
     while Counted::of(&world.service).await.settled < all {
         assert!(started.elapsed() < PATIENCE, "{:?}", Counted::of(&world.service).await);
+        world.tick().await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let after = started.elapsed().saturating_sub(Duration::from_millis(SPAN_MS));

@@ -297,6 +297,16 @@ impl World {
         figure(count) / started.elapsed().as_secs_f64()
     }
 
+    /// A block where blocks come all the time: a node that has none for seconds is taken for one that stands still, and under
+    /// that no deadline passes.
+    pub async fn tick(&self) {
+        for node in &self.nodes {
+            if node.family() == Family::Solana {
+                node.mine(1).await;
+            }
+        }
+    }
+
     /// Waits until the service has nothing to do any more: look-ups of new watches, what its store puts in order.
     pub async fn rest(&self) {
         let (pid, started) = (self.service.pid().expect("it runs"), Instant::now());
