@@ -149,7 +149,7 @@ impl Results {
                 row.bar.as_ref().map_or(("", ""), |bar| (&bar.asks, if bar.met { "yes" } else { "**no**" }));
             let what = if row.note.is_empty() { row.what.clone() } else { format!("{} ({})", row.what, row.note) };
             let (unit, ours) = (&row.unit, number(row.ours));
-            let line = [&what, unit, &ours, &peer, &to_peer, &limit, &to_limit, asks, met].map(|it| cell(it));
+            let line = [&what, unit, &ours, &peer, &to_peer, &limit, &to_limit, asks, met].map(cell);
             let _ = writeln!(table, "| {} |", line.join(" | "));
             match machines.iter_mut().find(|(machine, _)| **machine == row.machine) {
                 Some((_, sections)) if sections.contains(&row.section.as_str()) => {}
