@@ -42,9 +42,11 @@ python:
 node:
 	deploy/devnet/get-node-jose.sh $(H402_DEVNET)/node
 
-## What matching a block costs, beside decoding it; what proofs and their verification take; what open watches cost.
-bench:
-	cargo bench --locked --bench bitcoin_block --bench proofs --bench open_watches --bench interests
+## What it all costs: the engine's own operations, matching, proofs, open watches; and the table, beside what people use today and
+## beside bare nodes, store and transport (benches/results). Some half an hour.
+bench: devnet
+	cargo bench --locked --bench engine --bench bitcoin_block --bench proofs --bench open_watches --bench interests
+	cargo bench --locked --bench side_by_side
 
 ## Each fuzz target for a minute.
 fuzz:

@@ -21,6 +21,7 @@ use tonic::{Request, Response, Status};
 use super::auth::Tokens;
 use super::connections::counted;
 use super::oversize::{OversizeLayer, translate};
+use super::recent::Recent;
 use super::subscribe::{Filter, Subscription};
 use super::{convert, errors};
 use crate::chain::Received;
@@ -70,6 +71,7 @@ impl Default for GrpcLimits {
 pub struct Api {
     driver: Handle,
     store: Arc<Store>,
+    recent: Arc<Recent>,
     shutdown: CancellationToken,
     limits: GrpcLimits,
     waiting: Arc<Semaphore>,
@@ -79,7 +81,8 @@ impl Api {
     /// A service that ends its streams at `shutdown`.
     pub fn new(driver: Handle, store: Arc<Store>, shutdown: CancellationToken, limits: GrpcLimits) -> Self {
         let waiting = Arc::new(Semaphore::new(limits.waiting_max));
-        Self { driver, store, shutdown, limits, waiting }
+        let recent = Arc::new(Recent::new(Arc::clone(&store)));
+        Self { driver, store, recent, shutdown, limits, waiting }
     }
 
     /// One of the places for those who wait.
@@ -257,9 +260,9 @@ impl WatchService for Api {
         let request = request.into_inner();
         let after = request.after_sequence;
         let filter = Filter::new(request, &self.driver)?;
-        let (store, shutdown) = (Arc::clone(&self.store), self.shutdown.clone());
+        let (log, shutdown) = ((Arc::clone(&self.store), Arc::clone(&self.recent)), self.shutdown.clone());
         let place = self.place()?;
-        let subscription = Subscription::new(store, self.driver.committed(), shutdown, filter, after)?;
+        let subscription = Subscription::new(log, self.driver.committed(), shutdown, filter, after)?;
         let responses = subscription.into_stream().inspect(move |_| {
             // Kept as long as the subscription is.
             let _ = &place;

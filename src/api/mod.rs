@@ -7,6 +7,7 @@ mod errors;
 mod grpc;
 mod http;
 mod oversize;
+mod recent;
 mod subscribe;
 
 pub use auth::Tokens;

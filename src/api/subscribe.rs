@@ -1,26 +1,23 @@
 //! A subscription: a place in the log that moves at the subscriber's own speed.
 //!
-//! Nothing is pushed into a queue for a subscriber: each reads the store's log from its own place, page by page, when the
-//! transport asks for more. One that stops reading costs its place, slows nobody, and loses nothing that is still kept.
+//! Nothing is pushed into a queue for a subscriber: each reads the log from its own place, page by page, when the transport
+//! asks for more. One that stops reading costs its place, slows nobody, and loses nothing that is still kept.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
-use h402_watch_engine::changes::Event;
 use h402_watch_proto::v1;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::convert;
 use super::errors::{invalid, unreadable};
+use super::recent::Recent;
 use crate::driver::{Handle, Refusal};
 use crate::store::Store;
 
-/// Events that are read from the store at a time.
-const PAGE: usize = 128;
 /// The most watches or addresses of one filter.
 const FILTER_MAX: usize = 10_000;
 /// How often a subscriber to whom nothing happens is told its place.
@@ -85,16 +82,16 @@ impl Filter {
         })
     }
 
-    fn matches(&self, event: &Event) -> bool {
+    fn matches(&self, event: &v1::Event) -> bool {
         let any = |set: &HashSet<String>, word: &str| set.is_empty() || set.contains(word);
-        any(&self.watches, event.watch.as_str())
-            && any(&self.networks, event.network.as_str())
-            && any(&self.kinds, event.kind.as_str())
+        any(&self.watches, &event.watch_id)
+            && any(&self.networks, &event.network)
+            && any(&self.kinds, &event.kind)
             && self.matches_artefact(event)
     }
 
     /// What only the artefact tells.
-    fn matches_artefact(&self, event: &Event) -> bool {
+    fn matches_artefact(&self, event: &v1::Event) -> bool {
         if self.pay_to.is_empty() && self.labels.is_empty() {
             return true;
         }
@@ -111,18 +108,19 @@ impl Filter {
 /// One subscriber's place in the log.
 pub(super) struct Subscription {
     store: Arc<Store>,
+    recent: Arc<Recent>,
     committed: watch::Receiver<u64>,
     shutdown: CancellationToken,
     filter: Filter,
     /// Everything up to here was sent, or left out.
     place: u64,
-    page: VecDeque<Event>,
+    page: VecDeque<Arc<v1::Event>>,
     started: bool,
 }
 
 impl Subscription {
     pub(super) fn new(
-        store: Arc<Store>,
+        (store, recent): (Arc<Store>, Arc<Recent>),
         committed: watch::Receiver<u64>,
         shutdown: CancellationToken,
         filter: Filter,
@@ -138,7 +136,8 @@ impl Subscription {
             }
             Some(after) => after,
         };
-        let subscription = Self { store, committed, shutdown, filter, place, page: VecDeque::new(), started: false };
+        let subscription =
+            Self { store, recent, committed, shutdown, filter, place, page: VecDeque::new(), started: false };
         subscription.check_kept()?;
         Ok(subscription)
     }
@@ -183,7 +182,7 @@ impl Subscription {
                 self.place = event.sequence;
                 if self.filter.matches(&event) {
                     let sequence = event.sequence;
-                    return Ok(v1::SubscribeResponse { sequence, event: Some(convert::event(event)) });
+                    return Ok(v1::SubscribeResponse { sequence, event: Some(Arc::unwrap_or_clone(event)) });
                 }
             }
             if self.shutdown.is_cancelled() {
@@ -194,7 +193,7 @@ impl Subscription {
             }
             self.committed.borrow_and_update();
             self.check_kept()?;
-            self.page = self.store.page(self.place, PAGE).map_err(|error| unreadable(&error))?.into();
+            self.page = self.recent.page(self.place).map_err(|error| unreadable(&error))?.into();
             if !self.page.is_empty() {
                 // A long stretch that the filter leaves out must not hold the thread.
                 tokio::task::consume_budget().await;
