@@ -148,7 +148,7 @@ pub fn number(value: f64) -> String {
     if value == 0.0 || !value.is_finite() {
         return format!("{value}");
     }
-    let places = 2 - value.abs().log10().floor();
+    let places = 2.0 - value.abs().log10().floor();
     if places > 0.0 {
         return format!("{value:.*}", places.min(6.0).to_string().parse().unwrap_or(2));
     }

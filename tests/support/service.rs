@@ -169,6 +169,11 @@ impl Service {
         Self { child: None, folder, binary: binary.into(), setup, _temporary: None }
     }
 
+    /// The process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     pub fn store(&self) -> PathBuf {
         self.folder.join("store")
     }
