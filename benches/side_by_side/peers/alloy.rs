@@ -14,6 +14,8 @@ use super::samples;
 
 /// Registrations at once. All at once would make a connection for each over HTTP.
 const REGISTRATIONS: usize = 64;
+/// The time between so many futures of `get_receipt`: each asks for itself, and nodes don't take thousands of connections at once.
+const STAGGER: Duration = Duration::from_millis(20);
 /// How long a process is left alone before its memory is read.
 const REST: Duration = Duration::from_secs(3);
 
@@ -82,12 +84,20 @@ impl Alloy {
         };
         let mut waiting = JoinSet::new();
         if self.kind.is_receipt() {
-            for hash in hashes {
-                let (hash, builder) = (*hash, builder(hash));
-                waiting.spawn(async move {
-                    builder.get_receipt().await.expect("a receipt");
-                    (hash, Instant::now())
-                });
+            for few in hashes.chunks(REGISTRATIONS) {
+                for hash in few {
+                    let (hash, first, provider) = (*hash, builder(hash), self.provider.clone());
+                    waiting.spawn(async move {
+                        let mut receipt = first.get_receipt().await;
+                        // A lost connection ends it; whoever waits tries again.
+                        while receipt.is_err() {
+                            let again = PendingTransactionBuilder::<Ethereum>::new(provider.clone(), hash);
+                            receipt = again.with_required_confirmations(1).get_receipt().await;
+                        }
+                        (hash, Instant::now())
+                    });
+                }
+                tokio::time::sleep(STAGGER).await;
             }
             return waiting;
         }

@@ -23,20 +23,23 @@ const WATCHES: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
 /// How many are open where nothing else is said.
 const OPEN: u64 = 10_000;
 
-/// Measures what these sections have, or all of them. The one that a figure is a process's own for is run as another process
-/// of this binary: see [`act`].
+/// What is measured: all, or these sections, or parts of them such as `evm-latency`.
+struct Sections<'a>(&'a [String]);
+
+impl Sections<'_> {
+    fn wants(&self, section: &str, part: &str) -> bool {
+        let name = format!("{section}-{part}");
+        self.0.is_empty() || self.0.iter().any(|wanted| *wanted == section || *wanted == name)
+    }
+}
+
+/// Measures what these sections have: `evm`, `bitcoin`, `solana`; without any, all of them.
 pub async fn run(sections: &[String], report: &mut Report) {
-    let wanted = |name: &str| sections.is_empty() || sections.iter().any(|section| section == name);
+    let sections = Sections(sections);
     let mut curves = Vec::new();
-    if wanted("evm") {
-        curves.push(evm::run(report).await);
-    }
-    if wanted("bitcoin") {
-        curves.push(bitcoin::run(report).await);
-    }
-    if wanted("solana") {
-        curves.push(solana::run(report).await);
-    }
+    curves.extend(evm::run(&sections, report).await);
+    curves.extend(bitcoin::run(&sections, report).await);
+    curves.extend(solana::run(&sections, report).await);
     if !curves.is_empty() {
         report.plots.push(requests(curves));
     }
@@ -63,7 +66,7 @@ pub fn as_peer(arguments: &[String]) -> Option<&[String]> {
     arguments.split_first().filter(|(first, _)| *first == "as-peer").map(|(_, rest)| rest)
 }
 
-/// Is a peer, whose memory is its own: holds pending transactions, and says what each takes.
+/// Is a peer in a process of its own, so that its memory is: holds pending transactions, and says what all of them take.
 pub async fn act(arguments: &[String]) {
     match arguments {
         [peer, url, count] => {

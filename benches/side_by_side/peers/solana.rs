@@ -15,7 +15,7 @@ use super::events::Events;
 use super::open::{cost, for_long, in_words, open, quiet};
 use super::samples::{Samples, each, figure, resident};
 use super::tap::{Counts, Tap};
-use super::{BINARY, OPEN, memory_of, progress, sizes};
+use super::{BINARY, OPEN, Sections, memory_of, progress, sizes};
 use crate::report::{Curve, Report, Row};
 use crate::support::agave::Agave;
 use crate::support::agave::account::key;
@@ -32,10 +32,17 @@ const PER_SLOT: usize = 25;
 /// The most signatures of one `getSignatureStatuses`.
 const STATUSES: usize = 256;
 
-pub async fn run(report: &mut Report) -> Curve {
-    let curve = requests(report).await;
-    waiting(report).await;
-    memory(report).await;
+pub async fn run(sections: &Sections<'_>, report: &mut Report) -> Option<Curve> {
+    let mut curve = None;
+    if sections.wants("solana", "requests") {
+        curve = Some(requests(report).await);
+    }
+    if sections.wants("solana", "waiting") {
+        waiting(report).await;
+    }
+    if sections.wants("solana", "memory") {
+        memory(report).await;
+    }
     curve
 }
 
@@ -131,8 +138,9 @@ async fn waiting(report: &mut Report) {
     let direct = reqwest::Client::new();
     for (sent, watches) in signed.chunks(PER_SLOT).zip(ids.chunks(PER_SLOT)) {
         let started = Instant::now();
-        for (signed, _) in sent {
-            node.send_raw(signed).await.expect("is taken");
+        let sends = sent.iter().map(|(signed, _)| node.send_raw(signed));
+        for taken in futures_util::future::join_all(sends).await {
+            taken.expect("is taken");
         }
         let slot = node.open_slot().await;
         let at = Instant::now();

@@ -90,8 +90,12 @@ impl Tap {
         let task = tokio::spawn(async move {
             loop {
                 let Ok((client, _)) = listener.accept().await else { return };
-                let Ok(node) = TcpStream::connect(("127.0.0.1", node)).await else { continue };
-                tokio::spawn(carry(client, node, Arc::clone(&relay)));
+                let relay = Arc::clone(&relay);
+                tokio::spawn(async move {
+                    if let Ok(node) = TcpStream::connect(("127.0.0.1", node)).await {
+                        carry(client, node, relay).await;
+                    }
+                });
             }
         });
         Self { port, shared, notices: tokio::sync::Mutex::new(notices), task }

@@ -118,5 +118,6 @@ fn rows(ours: &Counts, kind: Kind, theirs: &Counts, bar: Option<(&'static str, f
     };
     let of = |(method, count): (&String, &u64)| format!("{method} {count}");
     let methods: Vec<_> = ours.methods.iter().map(of).collect();
-    [row("requests", |counts| counts.requests), row("calls", Counts::calls).note(methods.join(", "))]
+    let note = if kind == Kind::WatchWs { methods.join(", ") } else { String::new() };
+    [row("requests", |counts| counts.requests), row("calls", Counts::calls).note(note)]
 }

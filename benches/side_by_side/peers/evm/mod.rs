@@ -8,8 +8,8 @@ mod requests;
 use alloy_primitives::B256;
 use h402_watch_proto::v1;
 
-use super::BINARY;
 use super::tap::Tap;
+use super::{BINARY, Sections};
 use crate::report::{Curve, Report};
 use crate::support::anvil::{Anvil, shop};
 use crate::support::client::{Client, address, spec, tx, with};
@@ -18,11 +18,20 @@ use crate::support::service::{Service, Setup};
 /// A block time that chains of today have, and short enough to measure many.
 const BLOCK_TIME_MS: u64 = 500;
 
-pub async fn run(report: &mut Report) -> Curve {
-    let curve = requests::run(report).await;
-    in_flight::run(report).await;
-    latency::run(report).await;
-    memory::run(report).await;
+pub async fn run(sections: &Sections<'_>, report: &mut Report) -> Option<Curve> {
+    let mut curve = None;
+    if sections.wants("evm", "requests") {
+        curve = Some(requests::run(report).await);
+    }
+    if sections.wants("evm", "in-flight") {
+        in_flight::run(report).await;
+    }
+    if sections.wants("evm", "latency") {
+        latency::run(report).await;
+    }
+    if sections.wants("evm", "memory") {
+        memory::run(report).await;
+    }
     curve
 }
 
