@@ -6,9 +6,9 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use h402_watch_engine::id::{Address, AssetId, BlockRef, Header, Timestamp};
 use h402_watch_engine::input::{Block, Execution, Observation, Place, Transfer, TxFact, Via};
+use h402_watch_engine::record::WatchRecord;
 use h402_watch_engine::request::{AmountRule, AtDeadline, Binding, Depth, Report, Subject, Terms, WatchRequest};
 use h402_watch_engine::rules::{Limits, NetworkRules};
-use h402_watch_engine::watch::Watch;
 use h402_watch_engine::{Engine, Snapshot};
 
 const NETWORK: &str = "eip155:8453";
@@ -76,23 +76,21 @@ fn deadlines(c: &mut Criterion) {
 /// As the store writes a watch, and reads it.
 fn records(c: &mut Criterion) {
     let mut group = c.benchmark_group("record of a watch");
-    let watch = watches(&opened(1), 1).remove(0);
-    let bytes = postcard::to_stdvec(&watch).expect("is written");
-    group.bench_function("encode", |b| b.iter(|| postcard::to_stdvec(black_box(&watch)).expect("is written")));
-    group.bench_function("decode", |b| {
-        b.iter(|| postcard::from_bytes::<Watch>(black_box(&bytes)).expect("is read"));
-    });
+    let record = records_of(&opened(1), 1).remove(0);
+    let watch = record.read().expect("a watch");
+    group.bench_function("encode", |b| b.iter(|| WatchRecord::of(black_box(&watch))));
+    group.bench_function("decode", |b| b.iter(|| black_box(&record).read().expect("a watch")));
 }
 
 fn restore(c: &mut Criterion) {
     let mut group = c.benchmark_group("restore");
     group.throughput(Throughput::Elements(OPEN));
-    let watches = watches(&opened(OPEN), OPEN);
-    group.bench_function("10,000 open", |b| b.iter_batched(|| watches.clone(), restored, BatchSize::LargeInput));
+    let records = records_of(&opened(OPEN), OPEN);
+    group.bench_function("10,000 open", |b| b.iter_batched(|| records.clone(), restored, BatchSize::LargeInput));
 }
 
 /// An engine that goes on from what a store holds.
-fn restored(watches: Vec<Watch>) -> Engine {
+fn restored(watches: Vec<WatchRecord>) -> Engine {
     let next_ordinal = watches.len() as u64;
     let chains = vec![(NETWORK.into(), vec![block(1, Vec::new()).header])];
     let snapshot = Snapshot { watches, chains, next_sequence: 1, next_ordinal, ..Snapshot::default() };
@@ -120,9 +118,9 @@ fn opened(count: u64) -> Engine {
     engine
 }
 
-fn watches(engine: &Engine, count: u64) -> Vec<Watch> {
+fn records_of(engine: &Engine, count: u64) -> Vec<WatchRecord> {
     let id = |n| h402_watch_engine::watch_id(&request(n));
-    (0..count).map(|n| engine.watch(&id(n)).expect("it is open").clone()).collect()
+    (0..count).map(|n| WatchRecord::of(engine.watch(&id(n)).expect("it is open"))).collect()
 }
 
 fn observed(engine: &mut Engine, now: Timestamp, observation: Observation) {

@@ -3,6 +3,7 @@
 //! what the others measured before stays in the table. `WATCHES_MAX` in the environment bounds how many watches are open.
 
 mod load;
+mod peers;
 mod plot;
 mod report;
 mod results;
@@ -16,17 +17,36 @@ use report::Report;
 use results::{Machine, Results};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/results");
-/// All sections, as the table has them.
-const SECTIONS: [&str; 3] = ["creates", "streams", "million"];
+/// All sections, as the table has them. What stands before a dash names all that begin with it.
+const SECTIONS: [&str; 13] = [
+    "evm-requests",
+    "evm-in-flight",
+    "evm-latency",
+    "evm-memory",
+    "bitcoin-requests",
+    "bitcoin-waiting",
+    "solana-requests",
+    "solana-waiting",
+    "solana-memory",
+    "creates",
+    "streams",
+    "million",
+    "deadlines",
+];
 
 fn main() -> anyhow::Result<()> {
     // What cargo itself says to a bench is not for us.
     let named: Vec<_> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    if let Some(unknown) = named.iter().find(|name| !SECTIONS.contains(&name.as_str())) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if let Some(arguments) = peers::as_peer(&named) {
+        runtime.block_on(peers::act(arguments));
+        return Ok(());
+    }
+    if let Some(unknown) = named.iter().find(|name| !SECTIONS.iter().any(|section| is_named(section, name))) {
         anyhow::bail!("{unknown}: expected sections out of {}, or none for all", SECTIONS.join(", "));
     }
-    let wanted = SECTIONS.into_iter().filter(|section| named.is_empty() || named.iter().any(|name| name == section));
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let wanted =
+        SECTIONS.into_iter().filter(|section| named.is_empty() || named.iter().any(|name| is_named(section, name)));
     let folder = Path::new(FOLDER);
     std::fs::create_dir_all(folder)?;
     let kept = folder.join("side_by_side.json");
@@ -47,10 +67,16 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+fn is_named(section: &str, name: &str) -> bool {
+    section.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
 async fn run(section: &str, report: &mut Report) {
     match section {
         "creates" => load::creates::run(report).await,
         "streams" => load::streams::run(report).await,
-        _ => load::million::run(report).await,
+        "million" => load::million::run(report).await,
+        "deadlines" => load::million::deadlines(report).await,
+        _ => peers::run(section, report).await,
     }
 }

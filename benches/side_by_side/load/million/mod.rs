@@ -27,6 +27,11 @@ pub async fn run(report: &mut Report) {
         figure: "bytes for each watch",
         curves,
     });
+}
+
+/// All of them have deadlines that fall in one minute.
+pub async fn deadlines(report: &mut Report) {
+    let sizes = sizes();
     deadlines::run(sizes[sizes.len() - 1], report).await;
 }
 
