@@ -42,10 +42,10 @@ python:
 node:
 	deploy/devnet/get-node-jose.sh $(H402_DEVNET)/node
 
-## What it all costs: the engine's own operations, matching, proofs, open watches; and the table, beside what people use today and
+## What it all costs: the engine's own operations, matching, proofs, interests; and the table, beside what people use today and
 ## beside bare nodes, store and transport (benches/results). Some half an hour.
 bench: devnet
-	cargo bench --locked --bench engine --bench bitcoin_block --bench proofs --bench open_watches --bench interests
+	cargo bench --locked --bench engine --bench bitcoin_block --bench proofs --bench interests
 	cargo bench --locked --bench side_by_side
 
 ## Each fuzz target for a minute.

@@ -1,5 +1,5 @@
-//! The engine's own operations, without a store and without nodes. What many open watches cost, each number of them in a
-//! process of its own, is measured by `open_watches`. `cargo bench --bench engine`
+//! The engine's own operations, without a store and without nodes. What a million open watches take is measured of the whole
+//! service, by `side_by_side`. `cargo bench --bench engine`
 
 use std::hint::black_box;
 

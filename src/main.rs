@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use h402_watch::cli::{self, Cli};
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     match cli::main(Cli::parse()) {
         Ok(code) => ExitCode::from(code),

@@ -297,7 +297,7 @@ impl Engine {
         let Some(net) = self.networks.get_mut(&network) else { return };
         let mut asks: Vec<_> = interests_of(&watch).into_iter().filter_map(|it| net.open(it, ordinal)).collect();
         for candidate in &watch.candidates {
-            net.add_candidate(&candidate.fact.tx, ordinal);
+            net.add_candidate(&candidate.fact.tx, ordinal, watch.is_one_shot());
             // A block that is no longer kept can't leave the chain, nor take its entry along.
             if let Some(block) = candidate.block().filter(|block| net.heads.at(block.height).is_some()) {
                 net.by_height.entry(block.height).or_default().insert(ordinal);

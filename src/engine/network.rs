@@ -155,15 +155,24 @@ impl Network {
         self.interests.remove(of_interest(&interest), watch).then_some(Ask::Close(interest))
     }
 
-    /// Notes that a watch has a candidate.
-    pub(crate) fn add_candidate(&mut self, tx: &TxId, watch: Ordinal) {
+    /// Notes that a watch has a candidate, and whether the watch follows one transaction to its end.
+    pub(crate) fn add_candidate(&mut self, tx: &TxId, watch: Ordinal, is_one_shot: bool) {
         self.candidates.insert(of_tx(tx), watch);
+        if is_one_shot {
+            self.candidates.insert(of_followed_tx(tx), watch);
+        }
     }
 
     /// Forgets that. Returns whether no other watch has it.
     pub(crate) fn remove_candidate(&mut self, tx: &TxId, watch: Ordinal) -> bool {
+        self.candidates.remove(of_followed_tx(tx), watch);
         self.candidates.remove(of_tx(tx), watch);
         self.candidates.at(of_tx(tx)).next().is_none()
+    }
+
+    /// The watches of which a transaction is a candidate, and that follow one transaction to its end, oldest first.
+    pub(crate) fn following_tx(&self, tx: &TxId) -> impl Iterator<Item = Ordinal> {
+        self.candidates.at(of_followed_tx(tx))
     }
 
     /// The watches that have an interest open, oldest first.
@@ -239,6 +248,10 @@ impl TagWaits {
 
 fn of_tx(tx: &TxId) -> Fingerprint {
     Fingerprint::of(0, &[tx.as_str()])
+}
+
+fn of_followed_tx(tx: &TxId) -> Fingerprint {
+    Fingerprint::of(8, &[tx.as_str()])
 }
 
 fn of_interest(interest: &Interest) -> Fingerprint {

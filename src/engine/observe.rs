@@ -387,7 +387,7 @@ impl Engine {
         let Some(watch) = self.watches.get(&ordinal) else { return };
         let network = watch.request.network.clone();
         let Some(net) = self.networks.get_mut(&network) else { return };
-        net.add_candidate(&fact.tx, ordinal);
+        net.add_candidate(&fact.tx, ordinal, watch.is_one_shot());
         let opened: Vec<_> = spends_of(watch).into_iter().filter_map(|interest| net.open(interest, ordinal)).collect();
         self.out.asks.extend(opened.into_iter().map(|ask| (network.clone(), ask)));
     }

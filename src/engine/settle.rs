@@ -143,11 +143,8 @@ impl Engine {
         }
         if let Some(net) = self.networks.get(&network) {
             // Those that may have waited for it to give a transfer back, or to keep it. What an address comes to does not hang on
-            // others; a transaction may pay a thousand of those.
-            let waits = |other: &Ordinal| {
-                self.watches.get(other).is_some_and(|watch| watch.outcome.is_none() && watch.is_one_shot())
-            };
-            self.queue.extend(txs.iter().flat_map(|tx| net.watching_tx(tx)).filter(waits));
+            // others, of which a transaction may pay a thousand.
+            self.queue.extend(txs.iter().flat_map(|tx| net.following_tx(tx)));
         }
         self.queue.insert(ordinal);
     }

@@ -82,7 +82,10 @@ fn is_lower(digits: &str) -> bool {
 }
 
 fn pack_mixed(digits: &str) -> Option<Vec<u8>> {
-    let mut packed = hex::decode(digits).ok().filter(|bytes| !bytes.is_empty() && bytes.len().is_multiple_of(4))?;
+    // It would take another `0x` for none.
+    let fits =
+        !digits.is_empty() && digits.len().is_multiple_of(8) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut packed = hex::decode(digits).ok().filter(|_| fits)?;
     for eight in digits.as_bytes().chunks(8) {
         packed.push(eight.iter().fold(0, |bits, digit| bits << 1 | u8::from(digit.is_ascii_uppercase())));
     }

@@ -8,6 +8,10 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use super::{Record, StoreError, Table, Tables, Write};
 
+/// What a table holds in memory before it is written to a file of its own, bytes. By default each of ten tables would take 64 MiB,
+/// more than a hundred thousand open watches do.
+const MEMTABLE_BYTES_MAX: u64 = 8 << 20;
+
 pub(super) struct FjallTables {
     database: Database,
     keyspaces: BTreeMap<Table, Keyspace>,
@@ -18,7 +22,8 @@ impl FjallTables {
         let database = Database::builder(path.join("fjall")).open().map_err(failed("open"))?;
         let mut keyspaces = BTreeMap::new();
         for table in Table::ALL {
-            let keyspace = database.keyspace(table.name(), KeyspaceCreateOptions::default).map_err(failed("open"))?;
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES_MAX);
+            let keyspace = database.keyspace(table.name(), options).map_err(failed("open"))?;
             keyspaces.insert(table, keyspace);
         }
         Ok(Self { database, keyspaces })

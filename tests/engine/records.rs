@@ -18,6 +18,7 @@ fn texts() -> impl Strategy<Value = String> {
         "0x[0-9a-fA-F]{40}",
         "0x[0-9a-fA-F]{0,17}",
         "0[xX][0-9A-F]{8}",
+        "(0x){0,2}[0-9a-fA-FxX]{16}",
         "w[0-9a-f]{31,33}",
         prop::collection::vec(any::<u8>(), 32).prop_map(|bytes| bs58::encode(bytes).into_string()),
         prop::collection::vec(any::<u8>(), 64).prop_map(|bytes| bs58::encode(bytes).into_string()),
