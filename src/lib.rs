@@ -12,7 +12,7 @@
 //! ```
 //!
 //! A client asks for a *watch*. The [driver] is the only writer: it drains a bounded batch of commands and reports, hands
-//! them to the engine, commits what changed once, and only then answers callers, asks sources and wakes subscribers. The
+//! them to the engine, commits what changed once (what nobody waits for goes with the next commit), and only then answers callers, asks sources and wakes subscribers. The
 //! *engine* (`src/engine`, package `h402_watch_engine`) is a pure state machine: it has no clock, socket or task, and is told
 //! facts and the time. A *source* ([chain]) follows one network and reports facts, never opinions. Subscribers read the log
 //! from the [store], each from its own place.
@@ -25,9 +25,11 @@
 //! | `engine/create`, `observe`, `settle` | commands; facts and reorgs; outcomes and aftercare |
 //! | `engine/judge` | all verdicts: which transfer counts, which outcome follows, what a deadline decides |
 //! | `engine/claims`, `heads`, `network` | who owns which transfer; the chain of headers; who waits for what |
+//! | `engine/shelf`, `record`, `text`, `index` | watches at rest, in the bytes that the store has; what finds them |
 //! | `engine/receipt`, `canonical`, `proof` | the artefacts, and RFC 8785; inclusion proofs, opaque and bounded |
 //! | `engine/descriptor`, `timeouts`, `expiry` | addresses that a descriptor derives; what time decides; what can be included no more |
-//! | [`chain`] | the source trait, interests and questions, health |
+//! | [`chain`] | the source trait, families, health |
+//! | `chain/mailbox`, `look_ups`, `interests`, `packed` | what the driver wants of a source: questions; what is watched, in the bytes that stand in blocks |
 //! | `chain/walk`, `mirror` | from the chain that the engine holds to a tip: blocks that join, forks, halts; the same for all families |
 //! | `chain/endpoint`, `pool`, `query` | one URL; all of them; what an address has received |
 //! | `chain/evm/follow`, `finality` | heads, gaps, forks; what the chain says of its own finality |
