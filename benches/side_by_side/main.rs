@@ -5,8 +5,10 @@
 mod load;
 mod peers;
 mod plot;
+mod process;
 mod report;
 mod results;
+mod samples;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
@@ -17,6 +19,10 @@ use report::Report;
 use results::{Machine, Results};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/results");
+/// The service, as it is released.
+const BINARY: &str = env!("CARGO_BIN_EXE_h402-watch");
+/// How many watches are open, for the curves.
+const WATCHES: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
 /// All sections, as the table has them. What stands before a dash names all that begin with it.
 const SECTIONS: [&str; 13] = [
     "evm-requests",
@@ -69,6 +75,19 @@ fn main() -> anyhow::Result<()> {
 
 fn is_named(section: &str, name: &str) -> bool {
     section.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+/// Says how far a run is, on the standard error: it takes minutes.
+fn progress(what: &str) {
+    // Nobody may listen.
+    let _ = writeln!(std::io::stderr(), "… {what}");
+}
+
+/// The sizes of the curves; `WATCHES_MAX` in the environment may bound them.
+fn sizes() -> Vec<u64> {
+    let most = std::env::var("WATCHES_MAX").ok().and_then(|text| text.parse().ok()).unwrap_or(u64::MAX);
+    let sizes: Vec<_> = WATCHES.into_iter().filter(|size| *size <= most).collect();
+    if sizes.is_empty() { vec![most] } else { sizes }
 }
 
 async fn run(section: &str, report: &mut Report) {

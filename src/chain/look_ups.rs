@@ -4,9 +4,6 @@
 use std::collections::VecDeque;
 
 use h402_watch_engine::changes::LookUp;
-use h402_watch_engine::id::{Address, AssetId, Timestamp, WatchId};
-use h402_watch_engine::request::Subject;
-use serde::{Deserialize, Serialize};
 
 /// Bytes in a piece, but for its last look-up.
 const PIECE: usize = 64 * 1024;
@@ -24,21 +21,9 @@ struct Piece {
     next: usize,
 }
 
-/// A [`LookUp`] as it is packed, a look-up being nobody's format.
-#[derive(Serialize, Deserialize)]
-struct Packed {
-    watch: WatchId,
-    subject: Subject,
-    pay_to: Vec<Address>,
-    asset: AssetId,
-    since: Option<Timestamp>,
-    from_height: Option<u64>,
-}
-
 /// Packs one. It can't fail: what is in it has lengths that are known.
-pub fn pack(look_up: LookUp) -> Option<Vec<u8>> {
-    let LookUp { watch, subject, pay_to, asset, since, from_height } = look_up;
-    let packed = postcard::to_stdvec(&Packed { watch, subject, pay_to, asset, since, from_height });
+pub fn pack(look_up: &LookUp) -> Option<Vec<u8>> {
+    let packed = postcard::to_stdvec(look_up);
     packed.inspect_err(|error| tracing::error!(%error, "a look-up can't be packed")).ok()
 }
 
@@ -62,11 +47,10 @@ impl LookUps {
         while taken.len() < max
             && let Some(piece) = self.pieces.front_mut()
         {
-            match postcard::take_from_bytes::<Packed>(&piece.bytes[piece.next..]) {
-                Ok((packed, rest)) => {
+            match postcard::take_from_bytes(&piece.bytes[piece.next..]) {
+                Ok((look_up, rest)) => {
                     piece.next = piece.bytes.len() - rest.len();
-                    let Packed { watch, subject, pay_to, asset, since, from_height } = packed;
-                    taken.push(LookUp { watch, subject, pay_to, asset, since, from_height });
+                    taken.push(look_up);
                 }
                 Err(error) => {
                     tracing::error!(%error, "look-ups can't be read");
@@ -83,7 +67,8 @@ impl LookUps {
 
 #[cfg(test)]
 mod tests {
-    use h402_watch_engine::request::Expiry;
+    use h402_watch_engine::id::{AssetId, Timestamp};
+    use h402_watch_engine::request::{Expiry, Subject};
 
     use super::*;
 
@@ -108,7 +93,7 @@ mod tests {
     fn they_come_back_as_they_were_in_their_order() {
         let (mut waiting, mut next) = (LookUps::default(), 0);
         for n in 0..10_000 {
-            waiting.push(&pack(look_up(n)).expect("it can be packed"));
+            waiting.push(&pack(&look_up(n)).expect("it can be packed"));
             // Some are taken while others come.
             if n % 3 == 0 {
                 for taken in waiting.take(2) {

@@ -80,7 +80,7 @@ impl Mailbox {
         match ask {
             Ask::Open(interest) => self.key(&interest).map_or(Read::Nothing, Read::Open),
             Ask::Close(interest) => self.key(&interest).map_or(Read::Nothing, Read::Close),
-            Ask::LookUp(look_up) => pack(look_up).map_or(Read::Nothing, Read::LookUp),
+            Ask::LookUp(look_up) => pack(&look_up).map_or(Read::Nothing, Read::LookUp),
             Ask::Locate { tx } => Read::Locate(tx),
         }
     }

@@ -113,7 +113,7 @@ pub enum Ask {
 }
 
 /// One look-up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LookUp {
     /// The watch to answer for.
     pub watch: WatchId,

@@ -14,7 +14,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
-use super::figure;
+use crate::samples::figure;
 
 /// What a store holds after creates: the records of open watches, of their keys, and the counters.
 pub struct Records {

@@ -6,12 +6,14 @@ use h402_watch::store::StoreEngine;
 use h402_watch_proto::v1;
 
 use super::bare::{Bare, Records};
-use super::process::{Stopwatch, Stretch};
-use super::{BINARY, CALLERS, connections, figure, progress};
+use super::{CALLERS, connections};
+use crate::process::{Stopwatch, Stretch};
 use crate::report::{Report, Row};
+use crate::samples::figure;
 use crate::support::anvil::{Anvil, shop};
 use crate::support::client::{Client, address, spec};
 use crate::support::service::{Service, Setup};
+use crate::{BINARY, progress};
 
 /// How long each way is measured.
 const TIME: Duration = Duration::from_secs(10);

@@ -9,12 +9,14 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::bare::Bare;
-use super::process::Stopwatch;
-use super::{BINARY, CALLERS, connections, creates, figure, ms, progress, quantile};
+use super::{CALLERS, connections, creates};
+use crate::process::Stopwatch;
 use crate::report::{Report, Row};
+use crate::samples::{figure, ms, quantile};
 use crate::support::anvil::Anvil;
 use crate::support::client::{Client, now_ms};
 use crate::support::service::{Service, Setup};
+use crate::{BINARY, progress};
 
 const SUBSCRIBERS: u64 = 1_000;
 /// Connections that they share.
@@ -71,10 +73,10 @@ pub async fn run(report: &mut Report) {
     report.rows.push(row(&callers, ours_many, bare_many).note(stretch_many.told()));
     let together = format!("{TOGETHER} events of one deadline");
     report.rows.push(row(&together, ours_together, bare_together).note(stretch_together.told()));
-    for (of, share) in [("median", 0.5), ("99 of 100", 0.99)] {
+    for (of, percent) in [("median", 50), ("99 of 100", 99)] {
         let what = format!("{SUBSCRIBERS} subscribers, one event: from the cancellation to the last of them, {of}");
-        let row = Row::of(what, "ms", quantile(&ours_single, share));
-        report.rows.push(row.limit("bare tonic stream, same messages", quantile(&bare_single, share)));
+        let row = Row::of(what, "ms", quantile(&ours_single, percent));
+        report.rows.push(row.limit("bare tonic stream, same messages", quantile(&bare_single, percent)));
     }
 }
 

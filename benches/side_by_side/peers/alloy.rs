@@ -10,7 +10,7 @@ use alloy_rpc_client::{RpcClient, WsConnect};
 use futures_util::StreamExt as _;
 use tokio::task::JoinSet;
 
-use super::samples;
+use crate::process::memory;
 
 /// Registrations at once. All at once would make a connection for each over HTTP.
 const REGISTRATIONS: usize = 64;
@@ -120,10 +120,10 @@ pub async fn hold(kind: Kind, url: &str, count: u64) -> u64 {
     let hashes = |numbers: std::ops::Range<u64>| numbers.map(|n| B256::from(U256::from(n))).collect::<Vec<_>>();
     let first = alloy.wait_for(&hashes(1..2)).await;
     tokio::time::sleep(REST).await;
-    let before = samples::resident(std::process::id());
+    let before = memory(std::process::id()).resident;
     let waiting = alloy.wait_for(&hashes(2..count + 2)).await;
     tokio::time::sleep(REST).await;
-    let grown = samples::resident(std::process::id()).saturating_sub(before);
+    let grown = memory(std::process::id()).resident.saturating_sub(before);
     drop((first, waiting));
     grown
 }

@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::OPEN;
 use super::events::Events;
 use super::open::{cost, for_long, in_words, open, quiet};
-use super::samples::{Samples, each};
 use super::tap::{Counts, Tap};
-use super::{BINARY, OPEN, progress, sizes};
 use crate::report::{Curve, Report, Row};
+use crate::samples::{Samples, each};
 use crate::support::bitcoind::{Bitcoind, PASSWORD, USER, anybody};
 use crate::support::client::{Client, address, spec, tx};
 use crate::support::service::{Service, Setup};
+use crate::{BINARY, progress, sizes};
 
 /// Blocks of each figure of requests, and the time between two.
 const BLOCKS: u64 = 20;

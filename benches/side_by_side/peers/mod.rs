@@ -10,16 +10,11 @@ mod bitcoin;
 mod events;
 mod evm;
 mod open;
-mod samples;
 mod solana;
 mod tap;
 
 use crate::report::{Plot, Report};
 
-/// The service, as it is released.
-const BINARY: &str = env!("CARGO_BIN_EXE_h402-watch");
-/// How many watches are open, for the curves.
-const WATCHES: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
 /// How many are open where nothing else is said.
 const OPEN: u64 = 10_000;
 
@@ -43,18 +38,6 @@ pub async fn run(section: &str, report: &mut Report) {
         figure: "requests per block",
         curves: vec![curve],
     });
-}
-
-/// Says how far a run is, on the standard error: it takes minutes.
-fn progress(what: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "… {what}");
-}
-
-/// The largest number of watches of the curves: the last of [`WATCHES`] unless the environment says `WATCHES_MAX`.
-fn sizes() -> Vec<u64> {
-    let most = std::env::var("WATCHES_MAX").ok().and_then(|text| text.parse().ok()).unwrap_or(u64::MAX);
-    WATCHES.into_iter().filter(|size| *size <= most).collect()
 }
 
 /// The arguments of a process of this binary that is a peer and nothing else, if these are.
@@ -88,5 +71,5 @@ async fn memory_of(peer: &str, url: &str, count: u64) -> f64 {
     let ended = tokio::task::spawn_blocking(move || command.output()).await.expect("waits").expect("starts");
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     let bytes: u64 = String::from_utf8_lossy(&ended.stdout).trim().parse().expect("a number");
-    samples::each(bytes, count)
+    crate::samples::each(bytes, count)
 }

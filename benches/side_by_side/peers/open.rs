@@ -56,7 +56,7 @@ pub async fn cost(tap: &Tap, blocks: u64, mut block: impl AsyncFnMut()) -> Count
 /// In words: `2.0 calls of eth_getBlockByNumber, 1.0 of trace_block`.
 pub fn in_words(counts: &Counts, blocks: u64) -> String {
     let of = |(method, count): (&String, &u64)| {
-        format!("{method} {}", crate::report::number(super::samples::each(*count, blocks)))
+        format!("{method} {}", crate::report::number(crate::samples::each(*count, blocks)))
     };
     let methods: Vec<_> = counts.methods.iter().map(of).collect();
     format!("calls per block: {}", methods.join(", "))

@@ -13,15 +13,17 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::events::Events;
 use super::open::{cost, for_long, in_words, open, quiet};
-use super::samples::{Samples, each, figure, resident};
 use super::tap::{Counts, Tap};
-use super::{BINARY, OPEN, memory_of, progress, sizes};
+use super::{OPEN, memory_of};
+use crate::process::memory as memory_in;
 use crate::report::{Curve, Report, Row};
+use crate::samples::{Samples, each, figure};
 use crate::support::agave::Agave;
 use crate::support::agave::account::key;
 use crate::support::client::{Client, spec, tx};
 use crate::support::service::{Service, Setup};
 use crate::support::solana::{Signed, Solnode, shop};
+use crate::{BINARY, progress, sizes};
 
 /// Slots of each figure of requests, and the time between two: that of the cluster.
 const SLOTS: u64 = 40;
@@ -258,10 +260,10 @@ pub async fn memory(report: &mut Report) {
     let (pid, shop) = (service.pid().expect("it runs"), key("shop"));
     let spec = |n: u64| spec(tx(&stranger(n).to_string()), &shop, 7, 1);
     open(&mut client, 0..1, spec).await;
-    let before = resident(pid);
+    let before = memory_in(pid).resident;
     open(&mut client, 1..OPEN + 1, spec).await;
     quiet(&tap, &["getSignatureStatuses"], async || client.head(node.produce(1) - 1).await).await;
-    let ours = each(resident(pid).saturating_sub(before), OPEN);
+    let ours = each(memory_in(pid).resident.saturating_sub(before), OPEN);
     drop(service);
     let real = Solnode::manual().await;
     let theirs = memory_of("solana", &real.ws(), OPEN).await;
@@ -273,12 +275,12 @@ pub async fn memory(report: &mut Report) {
 pub async fn hold(url: &str, count: u64) -> u64 {
     let client = PubsubClient::new(url).await.expect("connects");
     let first = client.signature_subscribe(&stranger(0), None).await.expect("subscribes");
-    let before = resident(std::process::id());
+    let before = memory_in(std::process::id()).resident;
     let mut held = Vec::new();
     for n in 1..=count {
         held.push(client.signature_subscribe(&stranger(n), None).await.expect("subscribes"));
     }
-    let grown = resident(std::process::id()).saturating_sub(before);
+    let grown = memory_in(std::process::id()).resident.saturating_sub(before);
     drop((first, held));
     grown
 }

@@ -6,9 +6,10 @@ use std::time::Instant;
 use h402_watch_proto::v1;
 
 use super::world::{Node, PATIENCE, World};
-use crate::load::process::{Counted, Stopwatch};
-use crate::load::{ms, progress};
+use crate::process::{Counted, Stopwatch};
+use crate::progress;
 use crate::report::{Report, Row};
+use crate::samples::{ms, quantile};
 use crate::support::client::Client;
 
 const MATCHES: [u64; 3] = [0, 1_000, 10_000];
@@ -44,7 +45,7 @@ async fn empty(world: &World, node: usize, report: &mut Report) {
     }
     times.sort_by(f64::total_cmp);
     let what = format!("{}: a block that pays none of the open watches, until it is the head", name(world, node));
-    report.rows.push(Row::of(what, "ms", crate::load::quantile(&times, 0.5)).note("median"));
+    report.rows.push(Row::of(what, "ms", quantile(&times, 50)).note("median"));
 }
 
 async fn paying(world: &mut World, node: usize, (matches, txs): (u64, u64), report: &mut Report) {

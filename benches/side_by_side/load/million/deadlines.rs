@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::world::{FAMILIES, Kind, PATIENCE, World, unpaid};
-use crate::load::process::{Counted, Stopwatch};
-use crate::load::{creates, figure, ms, progress, quantile};
+use crate::load::creates;
+use crate::process::{Counted, Stopwatch};
+use crate::progress;
 use crate::report::{Report, Row};
+use crate::samples::{figure, ms, quantile};
 use crate::support::client::{Client, now_ms};
 
 /// Within which they fall.
@@ -54,9 +56,9 @@ pub async fn run(watches: u64, report: &mut Report) {
     report.rows.push(Row::of(what, "s", after.as_secs_f64()).note(note));
     for (call, busy, calm) in [("CreateWatch", busy.creates, calm.creates), ("GetWatch", busy.gets, calm.gets)] {
         let what = format!("{call} meanwhile, 99 of 100");
-        let row = Row::of(what, "ms", quantile(&busy, 0.99)).peer("before the first", quantile(&calm, 0.99));
+        let row = Row::of(what, "ms", quantile(&busy, 99)).peer("before the first", quantile(&calm, 99));
         let longest = busy.last().copied().unwrap_or(f64::NAN);
-        report.rows.push(row.note(format!("median {:.1} ms, longest {longest:.1} ms", quantile(&busy, 0.5))));
+        report.rows.push(row.note(format!("median {:.1} ms, longest {longest:.1} ms", quantile(&busy, 50))));
     }
 }
 

@@ -1,8 +1,9 @@
 //! What open watches take: the service's resident memory with them, less what it takes without.
 
 use super::world::{FAMILIES, Family, Kind, World, unpaid};
-use crate::load::{figure, progress};
+use crate::progress;
 use crate::report::{Curve, Report, Row};
+use crate::samples::figure;
 use crate::support::client::now_ms;
 
 /// What curves there are, the last with all of it at once.

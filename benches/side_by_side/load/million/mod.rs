@@ -7,9 +7,7 @@ mod restart;
 mod world;
 
 use crate::report::{Plot, Report};
-
-/// How many are open, for the curves.
-const WATCHES: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
+use crate::sizes;
 
 pub async fn run(report: &mut Report) {
     let sizes = sizes();
@@ -39,11 +37,4 @@ pub async fn deadlines(report: &mut Report) {
 async fn with_all_open(mut world: world::World, report: &mut Report) {
     blocks::run(&mut world, report).await;
     restart::run(&mut world, report).await;
-}
-
-/// The sizes of the curves; the environment may bound them.
-fn sizes() -> Vec<u64> {
-    let most = std::env::var("WATCHES_MAX").ok().and_then(|text| text.parse().ok()).unwrap_or(u64::MAX);
-    let sizes: Vec<_> = WATCHES.into_iter().filter(|size| *size <= most).collect();
-    if sizes.is_empty() { vec![most] } else { sizes }
 }

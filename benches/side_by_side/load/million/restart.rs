@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::blocks::until_head;
 use super::world::{PATIENCE, World};
-use crate::load::{ms, progress};
+use crate::progress;
 use crate::report::{Report, Row};
+use crate::samples::ms;
 
 /// Blocks that come while it is down.
 const MISSED: u64 = 1_000;

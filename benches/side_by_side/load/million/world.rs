@@ -6,8 +6,10 @@ use alloy_primitives::{U256, keccak256};
 use h402_watch_proto::v1;
 use sha2::{Digest as _, Sha256};
 
-use crate::load::process::{Cpu, Memory, memory};
-use crate::load::{BINARY, connections, figure};
+use crate::BINARY;
+use crate::load::connections;
+use crate::process::{Cpu, Memory, memory};
+use crate::samples::figure;
 use crate::support::agave::Agave;
 use crate::support::agave::account::key;
 use crate::support::anvil::{Anvil, sprayCall};

@@ -8,10 +8,10 @@ use serde_json::json;
 use super::{World, hash};
 use crate::peers::alloy::{Alloy, Kind};
 use crate::peers::open::for_long;
-use crate::peers::progress;
-use crate::peers::samples::figure;
 use crate::peers::tap::{Counts, Tap};
+use crate::progress;
 use crate::report::{Report, Row};
+use crate::samples::figure;
 use crate::support::anvil::{PAYER, shop};
 use crate::support::client::{Client, spec, tx};
 

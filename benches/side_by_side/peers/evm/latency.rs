@@ -8,13 +8,14 @@ use h402_watch_proto::v1;
 use serde_json::{Value, json};
 
 use super::{World, hash, stranger};
+use crate::peers::OPEN;
 use crate::peers::alloy::{Alloy, Kind, Waiting};
 use crate::peers::events::Events;
 use crate::peers::open::{for_long, open, quiet};
-use crate::peers::samples::Samples;
 use crate::peers::tap::Tap;
-use crate::peers::{OPEN, progress};
+use crate::progress;
 use crate::report::{Report, Row};
+use crate::samples::Samples;
 use crate::support::anvil::shop;
 use crate::support::client::{spec, tx, with};
 use crate::support::service::Setup;

@@ -2,9 +2,11 @@
 
 use crate::peers::alloy::Kind;
 use crate::peers::open::{open, quiet};
-use crate::peers::samples::{each, resident};
-use crate::peers::{OPEN, memory_of, progress};
+use crate::peers::{OPEN, memory_of};
+use crate::process::memory;
+use crate::progress;
 use crate::report::{Report, Row};
+use crate::samples::each;
 use crate::support::anvil::shop;
 use crate::support::client::{spec, tx};
 
@@ -34,7 +36,7 @@ async fn ours() -> f64 {
     let pid = world.service.pid().expect("it runs");
     let spec = |n: u64| spec(tx(&format!("0x{n:064x}")), &shop(n), 100, 1);
     open(&mut world.client, 0..1, spec).await;
-    let before = resident(pid);
+    let before = memory(pid).resident;
     open(&mut world.client, 1..OPEN + 1, spec).await;
     let (anvil, client) = (&world.anvil, &mut world.client);
     let block = async || {
@@ -42,5 +44,5 @@ async fn ours() -> f64 {
         client.head(anvil.height().await).await;
     };
     quiet(&world.tap, &["eth_getTransactionByHash"], block).await;
-    each(resident(pid).saturating_sub(before), OPEN)
+    each(memory(pid).resident.saturating_sub(before), OPEN)
 }

@@ -8,8 +8,8 @@ pub mod requests;
 use alloy_primitives::B256;
 use h402_watch_proto::v1;
 
-use super::BINARY;
 use super::tap::Tap;
+use crate::BINARY;
 use crate::support::anvil::{Anvil, shop};
 use crate::support::client::{Client, address, spec, tx, with};
 use crate::support::service::{Service, Setup};

@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{BLOCK_TIME_MS, World, stranger};
+use crate::peers::OPEN;
 use crate::peers::open::{cost, in_words, open, quiet};
-use crate::peers::samples::each;
-use crate::peers::{OPEN, progress, sizes};
 use crate::report::{Curve, Report, Row};
+use crate::samples::each;
+use crate::{progress, sizes};
 
 /// Blocks of each figure.
 const BLOCKS: u64 = 40;
