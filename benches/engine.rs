@@ -6,7 +6,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use h402_watch_engine::id::{Address, AssetId, BlockRef, Header, Timestamp};
 use h402_watch_engine::input::{Block, Execution, Observation, Place, Transfer, TxFact, Via};
-use h402_watch_engine::record::WatchRecord;
+use h402_watch_engine::record::{Recorded, WatchRecord};
 use h402_watch_engine::request::{AmountRule, AtDeadline, Binding, Depth, Report, Subject, Terms, WatchRequest};
 use h402_watch_engine::rules::{Limits, NetworkRules};
 use h402_watch_engine::{Engine, Snapshot};
@@ -93,7 +93,7 @@ fn restore(c: &mut Criterion) {
 fn restored(watches: Vec<WatchRecord>) -> Engine {
     let next_ordinal = watches.len() as u64;
     let chains = vec![(NETWORK.into(), vec![block(1, Vec::new()).header])];
-    let snapshot = Snapshot { watches, chains, next_sequence: 1, next_ordinal, ..Snapshot::default() };
+    let snapshot = Snapshot { chains, next_sequence: 1, next_ordinal, ..Snapshot::default() };
     let rules = NetworkRules {
         network: NETWORK.into(),
         horizon: 256,
@@ -104,7 +104,10 @@ fn restored(watches: Vec<WatchRecord>) -> Engine {
         deadline_grace_ms: 1,
         late_window_ms: 86_400_000,
     };
-    Engine::restore(Limits::default(), vec![rules], snapshot).expect("what was committed")
+    let mut engine = Engine::restore(Limits::default(), vec![rules], snapshot);
+    let watches = watches.into_iter().map(|record| Recorded::read(record).expect("a watch"));
+    engine.adopt_all(watches).expect("what was committed");
+    engine
 }
 
 /// An engine with so many watches, that have been looked up.

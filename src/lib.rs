@@ -25,7 +25,7 @@
 //! | `engine/create`, `observe`, `settle` | commands; facts and reorgs; outcomes and aftercare |
 //! | `engine/judge` | all verdicts: which transfer counts, which outcome follows, what a deadline decides |
 //! | `engine/claims`, `heads`, `network` | who owns which transfer; the chain of headers; who waits for what |
-//! | `engine/shelf`, `record`, `text`, `index` | watches at rest, in the bytes that the store has; what finds them |
+//! | `engine/shelf`, `record`, `pages`, `numbers`, `text`, `index` | watches at rest, in the bytes that the store has; what finds them |
 //! | `engine/receipt`, `canonical`, `proof` | the artefacts, and RFC 8785; inclusion proofs, opaque and bounded |
 //! | `engine/descriptor`, `timeouts`, `expiry` | addresses that a descriptor derives; what time decides; what can be included no more |
 //! | [`chain`] | the source trait, families, health |
@@ -48,7 +48,7 @@
 //! | `chain/solana/statuses`, `lookup`, `history` | single signatures; questions about what is there already; what an account was named in |
 //! | `chain/solana/expiry`, `wake` | what can land no more; WebSocket hints |
 //! | [`store`] | tables, records, the atomic commit, retention |
-//! | [`driver`] | the loop |
+//! | [`driver`] | the loop; what callers hold of it (`handle`); how it goes on after a restart (`restore`) |
 //! | [`sign`] | the keys: read, made, published; signatures of artefacts |
 //! | [`api`] | gRPC, tokens, subscriptions; HTTP: probes, public keys, schemas |
 //! | `verify` (package `h402_watch_verify`) | artefacts checked offline: form, signature, hash chain, proofs, terms; the hashes that bind a watch to a quote |

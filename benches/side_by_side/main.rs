@@ -24,7 +24,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_h402-watch");
 /// How many watches are open, for the curves.
 const WATCHES: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
 /// All sections, as the table has them. What stands before a dash names all that begin with it.
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 16] = [
     "evm-requests",
     "evm-in-flight",
     "evm-latency",
@@ -36,7 +36,10 @@ const SECTIONS: [&str; 13] = [
     "solana-memory",
     "creates",
     "streams",
-    "million",
+    "million-evm",
+    "million-bitcoin",
+    "million-solana",
+    "million-mixed",
     "deadlines",
 ];
 
@@ -94,8 +97,8 @@ async fn run(section: &str, report: &mut Report) {
     match section {
         "creates" => load::creates::run(report).await,
         "streams" => load::streams::run(report).await,
-        "million" => load::million::run(report).await,
         "deadlines" => load::million::deadlines(report).await,
+        _ if is_named(section, "million") => load::million::run(section, report).await,
         _ => peers::run(section, report).await,
     }
 }

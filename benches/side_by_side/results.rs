@@ -105,11 +105,13 @@ impl Results {
     /// Puts what a section measured in the place of what it measured before. `order`: all sections, as the table has them.
     pub fn replace(&mut self, section: &str, report: Report, machine: &Machine, order: &[&str]) {
         let place = |name: &str| order.iter().position(|it| *it == name);
-        self.rows.retain(|row| row.section != section);
+        // Nor does a section that there is no more leave anything.
+        let stays = |of: &str| of != section && place(of).is_some();
+        self.rows.retain(|row| stays(&row.section));
         self.rows.extend(report.rows.into_iter().map(|it| row(section, it, machine)));
         self.rows.sort_by_key(|row| place(&row.section));
         for plot in &mut self.plots {
-            plot.curves.retain(|curve| curve.section != section);
+            plot.curves.retain(|curve| stays(&curve.section));
         }
         for report::Plot { name, title, figure, curves } in report.plots {
             let at = self.plots.iter().position(|plot| plot.name == name).unwrap_or_else(|| {

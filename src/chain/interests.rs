@@ -1,9 +1,10 @@
 //! The open interests, in the bytes that stand in blocks: each is held once, and a block is matched without spelling what is in
 //! it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use h402_watch_engine::changes::Interest;
+use h402_watch_engine::numbers::Numbers;
 use h402_watch_engine::request::Expiry;
 
 use super::packed::Packed;
@@ -263,7 +264,8 @@ pub struct Recipients {
     holders: Packed<4>,
     /// Addresses that wait for several, each with the number of one of them.
     pairs: Packed<0>,
-    assets: Assets,
+    /// What they are paid in.
+    assets: Numbers,
 }
 
 impl Recipients {
@@ -285,7 +287,7 @@ impl Recipients {
     /// Whether an address is watched in an asset; an empty one is the chain's own coin.
     pub fn wants(&self, address: &[u8], asset: &[u8]) -> bool {
         let Some(beside) = self.holders.get(address).map(u32::from_le_bytes) else { return false };
-        self.assets.numbers.get(asset).is_some_and(|number| self.is_wanted(address, beside, *number))
+        self.assets.get(asset).is_some_and(|number| self.is_wanted(address, beside, number))
     }
 
     fn is_wanted(&self, address: &[u8], beside: u32, number: u32) -> bool {
@@ -294,12 +296,12 @@ impl Recipients {
 
     /// Whether anybody is watched in an asset.
     pub fn has_asset(&self, asset: &[u8]) -> bool {
-        self.assets.numbers.contains_key(asset)
+        self.assets.get(asset).is_some()
     }
 
     /// Who is watched in an asset.
     pub fn in_asset(&self, asset: &[u8]) -> impl Iterator<Item = &[u8]> {
-        let number = self.assets.numbers.get(asset).copied();
+        let number = self.assets.get(asset);
         let all = number.into_iter().flat_map(|number| self.holders.iter().map(move |holder| (holder, number)));
         let wanted =
             all.filter(|((address, beside), number)| self.is_wanted(address, u32::from_le_bytes(*beside), *number));
@@ -315,7 +317,7 @@ impl Recipients {
         if address.is_empty() || self.wants(address, &asset) {
             return;
         }
-        let number = self.assets.take(asset);
+        let number = self.assets.take(&asset);
         let beside = match self.holders.get(address).map(u32::from_le_bytes) {
             None => number,
             Some(several) if several & SEVERAL != 0 => {
@@ -332,10 +334,8 @@ impl Recipients {
     }
 
     fn close(&mut self, address: &[u8], asset: &[u8]) {
-        if !self.wants(address, asset) {
-            return;
-        }
-        let Some(number) = self.assets.release(asset) else { return };
+        let Some(number) = self.assets.get(asset).filter(|_| self.wants(address, asset)) else { return };
+        self.assets.release(number);
         self.pairs.remove(&pair(address, number));
         match self.holders.get(address).map(u32::from_le_bytes) {
             Some(several) if several > SEVERAL | 1 => {
@@ -350,42 +350,6 @@ impl Recipients {
 
 fn pair(address: &[u8], number: u32) -> Vec<u8> {
     [address, &number.to_le_bytes()].concat()
-}
-
-/// The assets that somebody is paid in, each under a number as long as somebody is.
-#[derive(Debug, Default)]
-struct Assets {
-    numbers: HashMap<Bytes, u32>,
-    /// How many are paid in the asset of each number.
-    counts: Vec<usize>,
-    free: Vec<u32>,
-}
-
-impl Assets {
-    fn take(&mut self, asset: Vec<u8>) -> u32 {
-        // Fewer than are counted in 31 bits: somebody waits for each, at some 100 bytes.
-        let next = u32::try_from(self.counts.len()).unwrap_or(SEVERAL - 1);
-        let number = *self.numbers.entry(asset.into()).or_insert_with(|| self.free.pop().unwrap_or(next));
-        let place = usize::try_from(number).unwrap_or(usize::MAX);
-        if place == self.counts.len() {
-            self.counts.push(0);
-        }
-        if let Some(count) = self.counts.get_mut(place) {
-            *count += 1;
-        }
-        number
-    }
-
-    fn release(&mut self, asset: &[u8]) -> Option<u32> {
-        let number = *self.numbers.get(asset)?;
-        let count = self.counts.get_mut(usize::try_from(number).ok()?)?;
-        *count -= 1;
-        if *count == 0 {
-            self.numbers.remove(asset);
-            self.free.push(number);
-        }
-        Some(number)
-    }
 }
 
 /// What ends the validity of transactions. What a source has told is set aside until it is asked for again.
@@ -550,10 +514,7 @@ mod tests {
             open.close(recipient(asset, address));
             assert!(!open.recipients.contains(address.as_bytes()));
         }
-        assert!(
-            open.recipients.is_empty() && open.recipients.pairs.is_empty() && open.recipients.assets.numbers.is_empty()
-        );
-        assert!(open.recipients.assets.counts.len() <= 4, "numbers are used again");
+        assert!(open.recipients.is_empty() && open.recipients.pairs.is_empty() && open.recipients.assets.is_empty());
     }
 
     #[test]

@@ -3,15 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Address, AssetId, Header, NetworkId, SpendKey, Timestamp, TxId, WatchId};
+use crate::record::Recorded;
 use crate::request::{Expiry, Subject};
-use crate::watch::Watch;
 
 /// All that one or several steps altered. It is committed whole or not at all (invariant 2), and nothing in it may
 /// leave the process before that (invariant 1).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes {
     /// Watches as they are now. One whose `archived` is set has left the engine's memory.
-    pub watches: Vec<Watch>,
+    pub watches: Vec<Recorded>,
     /// Claims as they are now; `None` was released.
     pub claims: Vec<(ClaimKey, Option<Claim>)>,
     /// New entries of the event log, in order, without a gap to the last committed one.

@@ -19,6 +19,31 @@ pub struct Created {
     pub new: bool,
 }
 
+/// A request, and the name of the watch that it makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    id: WatchId,
+    request: WatchRequest,
+}
+
+impl From<WatchRequest> for Named {
+    fn from(request: WatchRequest) -> Self {
+        Self { id: watch_id(&request), request }
+    }
+}
+
+impl Named {
+    /// The request.
+    pub fn request(&self) -> &WatchRequest {
+        &self.request
+    }
+
+    /// The idempotency key that names the watch: the request's, or else its id.
+    pub fn key(&self) -> &str {
+        self.request.key().unwrap_or(self.id.as_str())
+    }
+}
+
 impl Engine {
     /// Makes a watch, or finds the one that the same request made before.
     ///
@@ -26,12 +51,12 @@ impl Engine {
     ///
     /// # Errors
     /// If the request can't be fulfilled; then nothing has changed.
-    pub fn create(&mut self, now: Timestamp, request: WatchRequest) -> Result<Created, Refused> {
-        let id = watch_id(&request);
-        let key = request.key().unwrap_or(id.as_str()).to_owned();
-        if let Some(first) = self.watch_by_key(&key).or_else(|| self.watch(&id)) {
-            return same_or_taken(first, &request);
+    pub fn create(&mut self, now: Timestamp, named: impl Into<Named>) -> Result<Created, Refused> {
+        let named = named.into();
+        if let Some(first) = self.watch_by_key(named.key()).or_else(|| self.watch(&named.id)) {
+            return same_or_taken(first, &named.request);
         }
+        let Named { id, request } = named;
         let net = self.networks.get(&request.network).ok_or_else(|| self.unknown_network(&request.network))?;
         check(&request, net, now, self.limits.lifetime_max_ms)?;
         let window = descriptor::open(&request, net)?;

@@ -38,7 +38,9 @@ mod index;
 pub mod input;
 pub mod judge;
 mod network;
+pub mod numbers;
 mod observe;
+mod pages;
 pub mod proof;
 pub mod receipt;
 pub mod record;
@@ -50,7 +52,7 @@ mod text;
 mod timeouts;
 pub mod watch;
 
-pub use create::{Created, same_or_taken, watch_id};
+pub use create::{Created, Named, same_or_taken, watch_id};
 pub use observe::CANDIDATES_MAX;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,19 +64,15 @@ use id::{Header, NetworkId, Timestamp, TxId, WatchId};
 use index::{Fingerprint, Index};
 use judge::View;
 use network::{Network, Ordinal, interests_of};
-use record::{NoWatch, WatchRecord};
+use record::{Recorded, WatchRecord};
 use request::WatchRequest;
 use rules::{Limits, NetworkRules};
 use shelf::Shelf;
 use watch::Watch;
 
-/// What was committed, to start from.
+/// What was committed, to start from; the watches come after it ([`Engine::adopt_all`]).
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// The watches that are not archived, oldest first.
-    pub watches: Vec<WatchRecord>,
-    /// The claims on the transactions that are candidates of theirs.
-    pub claims: Vec<(ClaimKey, Claim)>,
     /// The headers of each network, lowest first.
     pub chains: Vec<(NetworkId, Vec<Header>)>,
     /// The finality marks of each network.
@@ -96,9 +94,6 @@ pub enum RestoreError {
         /// The network.
         network: NetworkId,
     },
-    /// A record of a watch can't be read.
-    #[error(transparent)]
-    NoWatch(#[from] NoWatch),
 }
 
 /// Why a command was refused; nothing was changed.
@@ -177,12 +172,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Goes on from what was committed, or from nothing. What the sources have to be asked is in the first
-    /// [`Engine::drain`].
-    ///
-    /// # Errors
-    /// If a watch is open on a network that `rules` don't name.
-    pub fn restore(limits: Limits, rules: Vec<NetworkRules>, snapshot: Snapshot) -> Result<Self, RestoreError> {
+    /// Goes on from what was committed, or from nothing.
+    pub fn restore(limits: Limits, rules: Vec<NetworkRules>, snapshot: Snapshot) -> Self {
         let mut chains: BTreeMap<_, _> = snapshot.chains.into_iter().collect();
         let mut finality: BTreeMap<_, _> = snapshot.finality.into_iter().collect();
         let mut networks = BTreeMap::new();
@@ -192,7 +183,7 @@ impl Engine {
             let marks = finality.remove(&name).unwrap_or_default();
             networks.insert(name, Network::new(rules, headers, marks));
         }
-        let mut engine = Self {
+        Self {
             limits,
             networks,
             watches: Shelf::default(),
@@ -204,12 +195,7 @@ impl Engine {
             dirty: BTreeSet::new(),
             forgettable: BTreeSet::new(),
             out: Changes::default(),
-        };
-        for (key, claim) in snapshot.claims {
-            engine.ledger.learn(key, claim);
         }
-        engine.adopt_all(snapshot.watches)?;
-        Ok(engine)
     }
 
     /// What changed since the last call, to be committed at once and whole.
@@ -262,7 +248,8 @@ impl Engine {
     /// How many entries the engine keeps beside the watches and the chains: nothing once all watches have left memory and
     /// the chains have moved on (invariant 11).
     pub fn index_len(&self) -> usize {
-        self.names.len() + self.ledger.len() + self.networks.values().map(Network::index_len).sum::<usize>()
+        let networks: usize = self.networks.values().map(Network::index_len).sum();
+        self.names.len() + self.watches.shared_len() + self.ledger.len() + networks
     }
 
     /// The head of a network.
@@ -275,24 +262,37 @@ impl Engine {
         self.networks.get(network).map(|net| &net.marks)
     }
 
-    /// Takes in watches that were committed before, oldest first. In several parts, one after the other, if what the sources are
-    /// to be asked for all of them ([`Engine::drain`]) would be too much at once; nothing else may happen until all are there.
+    /// Takes in the watches that were committed and are not archived, oldest first. In several parts, one after the other, if what
+    /// the sources are to be asked for all of them ([`Engine::drain`]) would be too much at once. Returns the transactions that are
+    /// candidates of theirs; nothing else may happen until all watches are there, and the claims on those ([`Engine::learn`]).
     ///
     /// # Errors
-    /// If one is on a network that is not configured, or its record can't be read.
-    pub fn adopt_all(&mut self, records: impl IntoIterator<Item = WatchRecord>) -> Result<(), RestoreError> {
-        for record in records {
-            let watch = record.read()?;
-            if !self.networks.contains_key(&watch.request.network) {
-                return Err(RestoreError::UnknownNetwork { watch: watch.id, network: watch.request.network });
+    /// If one is on a network that is not configured.
+    pub fn adopt_all(
+        &mut self,
+        watches: impl IntoIterator<Item = Recorded>,
+    ) -> Result<BTreeSet<(NetworkId, TxId)>, RestoreError> {
+        let mut txs = BTreeSet::new();
+        for Recorded { watch, record } in watches {
+            let network = watch.request.network.clone();
+            if !self.networks.contains_key(&network) {
+                return Err(RestoreError::UnknownNetwork { watch: watch.id, network });
             }
-            self.adopt(watch, Some(record));
+            txs.extend(watch.candidates.iter().map(|candidate| (network.clone(), candidate.fact.tx.clone())));
+            self.adopt(watch, Some(&record));
         }
-        Ok(())
+        Ok(txs)
+    }
+
+    /// Takes in claims that were committed. Of a transfer whose claim is known here, that one is newer, and stays.
+    pub fn learn(&mut self, claims: impl IntoIterator<Item = (ClaimKey, Claim)>) {
+        for (key, claim) in claims {
+            self.ledger.learn(key, claim);
+        }
     }
 
     /// Takes in a watch of a network that there is: one that was just made, or one that was committed before, and its record.
-    fn adopt(&mut self, mut watch: Watch, record: Option<WatchRecord>) {
+    fn adopt(&mut self, mut watch: Watch, record: Option<&WatchRecord>) {
         let (ordinal, network) = (watch.ordinal, watch.request.network.clone());
         let Some(net) = self.networks.get_mut(&network) else { return };
         let mut asks: Vec<_> = interests_of(&watch).into_iter().filter_map(|it| net.open(it, ordinal)).collect();

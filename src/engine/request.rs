@@ -98,10 +98,10 @@ pub enum AtDeadline {
 /// What a payment must meet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
+    /// In which asset. First, as records of watches begin.
+    pub asset: AssetId,
     /// Who must receive it: an address, or the descriptor that derives it.
     pub pay_to: Address,
-    /// In which asset.
-    pub asset: AssetId,
     /// How much, in the asset's smallest unit.
     pub amount: Amount,
     /// How the amount is compared.
@@ -162,12 +162,12 @@ pub enum Report {
 /// One client's request to follow one subject, to an outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchRequest {
-    /// The network, CAIP-2.
+    /// The network, CAIP-2. First, and then the terms, as records of watches begin.
     pub network: NetworkId,
-    /// What to follow.
-    pub subject: Subject,
     /// What it must meet.
     pub terms: Terms,
+    /// What to follow.
+    pub subject: Subject,
     /// What it is for.
     pub binding: Binding,
     /// Names the request: the same key again is the same watch. Default: the quote hash, else the digest of the request.

@@ -8,6 +8,7 @@ use crate::input::{Execution, TxFact};
 use crate::judge::{Verdict, satisfies};
 use crate::network::{Ordinal, interests_of};
 use crate::receipt::{self, Detail, Evidence};
+use crate::record::Recorded;
 use crate::request::{Depth, Subject};
 use crate::watch::{Candidate, Outcome, Watch};
 use crate::{Engine, of_id, of_key};
@@ -309,6 +310,6 @@ impl Engine {
         }
         watch.window = None;
         watch.drop_proofs();
-        self.out.watches.push(watch);
+        self.out.watches.push(Recorded::of(watch));
     }
 }

@@ -1,99 +1,139 @@
 //! The watches in memory, at rest but for those that something happens to.
 //!
-//! Most watches wait, and take a fifth of the room as records. One is read when it is asked for, and stays open until
+//! Most watches wait, and take a tenth of the room as records. One is read when it is asked for, and stays open until
 //! [`Shelf::rest`].
 
-use std::cell::{OnceCell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+
+use elsa::FrozenBTreeMap;
 
 use crate::network::Ordinal;
-use crate::record::WatchRecord;
+use crate::numbers::Numbers;
+use crate::pages::Pages;
+use crate::record::{Recorded, WatchRecord};
 use crate::watch::Watch;
 
 /// All watches, by their ordinals.
 #[derive(Default)]
 pub(crate) struct Shelf {
-    slots: BTreeMap<Ordinal, Slot>,
-    /// Those that are open.
-    open: RefCell<Vec<Ordinal>>,
-}
-
-#[derive(Default)]
-struct Slot {
-    /// Absent while the open one may have changed. One of the two is always there.
-    record: Option<WatchRecord>,
-    open: OnceCell<Box<Watch>>,
-}
-
-impl Slot {
-    fn read(&self) -> Box<Watch> {
-        let record = self.record.as_ref().expect("a slot without an open watch has a record");
-        Box::new(record.read().expect("the engine took it in only after it had read it"))
-    }
+    records: Records,
+    /// Those that were asked for. Of one that is `changed` the record is an old one, or there is none yet.
+    open: FrozenBTreeMap<Ordinal, Box<Watch>>,
+    changed: BTreeSet<Ordinal>,
+    len: usize,
 }
 
 impl Shelf {
     /// Puts a new watch in, open.
     pub(crate) fn insert(&mut self, watch: Watch) {
-        let ordinal = watch.ordinal;
-        self.open.get_mut().push(ordinal);
-        self.slots.insert(ordinal, Slot { record: None, open: OnceCell::from(Box::new(watch)) });
+        self.len += 1;
+        self.changed.insert(watch.ordinal);
+        self.open.as_mut().insert(watch.ordinal, Box::new(watch));
     }
 
     /// Puts one in that was read from its record, and is still what that says.
-    pub(crate) fn insert_at_rest(&mut self, ordinal: Ordinal, record: WatchRecord) {
-        self.slots.insert(ordinal, Slot { record: Some(record), open: OnceCell::new() });
+    pub(crate) fn insert_at_rest(&mut self, ordinal: Ordinal, record: &WatchRecord) {
+        self.len += 1;
+        self.records.put(ordinal, record);
     }
 
     /// Looks at one.
     pub(crate) fn get(&self, ordinal: &Ordinal) -> Option<&Watch> {
-        let slot = self.slots.get(ordinal)?;
-        Some(slot.open.get_or_init(|| {
-            self.open.borrow_mut().push(*ordinal);
-            slot.read()
-        }))
+        if let Some(watch) = self.open.get(ordinal) {
+            return Some(watch);
+        }
+        let watch = self.records.get(*ordinal)?.read().expect(READ);
+        Some(self.open.insert(*ordinal, Box::new(watch)))
     }
 
     /// To change one.
     pub(crate) fn get_mut(&mut self, ordinal: &Ordinal) -> Option<&mut Watch> {
-        let slot = self.slots.get_mut(ordinal)?;
-        if slot.open.get().is_none() {
-            self.open.get_mut().push(*ordinal);
-            slot.open = OnceCell::from(slot.read());
-        }
-        slot.record = None;
-        slot.open.get_mut().map(Box::as_mut)
+        self.get(ordinal)?;
+        self.changed.insert(*ordinal);
+        self.open.as_mut().get_mut(ordinal).map(Box::as_mut)
     }
 
     /// Takes one out.
     pub(crate) fn remove(&mut self, ordinal: &Ordinal) -> Option<Watch> {
-        let mut slot = self.slots.remove(ordinal)?;
-        Some(*slot.open.take().unwrap_or_else(|| slot.read()))
+        self.get(ordinal)?;
+        self.len -= 1;
+        self.records.remove(*ordinal);
+        self.changed.remove(ordinal);
+        self.open.as_mut().remove(ordinal).map(|watch| *watch)
     }
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.slots.len()
+        self.len
+    }
+
+    /// How many networks and assets they share.
+    pub(crate) fn shared_len(&self) -> usize {
+        self.records.shared.len()
     }
 
     /// Closes all that are open; hands out those that are `wanted`, in their order.
-    pub(crate) fn rest(&mut self, wanted: &BTreeSet<Ordinal>) -> Vec<Watch> {
+    pub(crate) fn rest(&mut self, wanted: &BTreeSet<Ordinal>) -> Vec<Recorded> {
         for ordinal in wanted {
             self.get(ordinal);
         }
-        let mut open = std::mem::take(self.open.get_mut());
-        open.sort_unstable();
-        // One that left, and came again.
-        open.dedup();
+        let changed = std::mem::take(&mut self.changed);
         let mut handed_out = Vec::new();
-        for ordinal in open {
-            let Some(slot) = self.slots.get_mut(&ordinal) else { continue };
-            let Some(watch) = slot.open.take() else { continue };
-            slot.record.get_or_insert_with(|| WatchRecord::of(&watch));
-            if wanted.contains(&ordinal) {
-                handed_out.push(*watch);
+        for (ordinal, watch) in std::mem::take(self.open.as_mut()) {
+            let (changed, wanted) = (changed.contains(&ordinal), wanted.contains(&ordinal));
+            if !changed && !wanted {
+                continue;
+            }
+            let out = Recorded::of(*watch);
+            if changed {
+                self.records.put(ordinal, &out.record);
+            }
+            if wanted {
+                handed_out.push(out);
             }
         }
         handed_out
     }
+}
+
+const READ: &str = "the engine took it in only after it had read it";
+
+/// Watches at rest. What many share, their networks and assets, is held once for all of them.
+#[derive(Default)]
+struct Records {
+    shared: Numbers,
+    /// Of each: the number of what it shares, and what is its own.
+    pages: Pages,
+}
+
+impl Records {
+    fn get(&self, ordinal: Ordinal) -> Option<WatchRecord> {
+        let (number, own) = split(self.pages.get(ordinal)?);
+        Some(WatchRecord::join(ordinal, self.shared.at(number)?, own))
+    }
+
+    fn put(&mut self, ordinal: Ordinal, record: &WatchRecord) {
+        let (shared, own) = record.parts().expect(READ);
+        // What was asked for never changes, so that one that is there has the same.
+        let number = self.number_of(ordinal).unwrap_or_else(|| self.shared.take(shared));
+        let mut string = Vec::with_capacity(own.len() + 5);
+        string = postcard::to_extend(&number, string).expect("a vector takes all that is written");
+        string.extend_from_slice(own);
+        self.pages.put(ordinal, &string);
+    }
+
+    fn remove(&mut self, ordinal: Ordinal) {
+        if let Some(number) = self.number_of(ordinal) {
+            self.shared.release(number);
+            self.pages.remove(ordinal);
+        }
+    }
+
+    fn number_of(&self, ordinal: Ordinal) -> Option<u32> {
+        self.pages.get(ordinal).map(|string| split(string).0)
+    }
+}
+
+fn split(string: &[u8]) -> (u32, &[u8]) {
+    postcard::take_from_bytes(string).expect("a number, as written")
 }

@@ -34,12 +34,12 @@ pub struct Candidate {
 /// One client's request, and how far it has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watch {
-    /// Its name.
-    pub id: WatchId,
-    /// The order of creation; the oldest watch takes a transfer first.
+    /// The order of creation; the oldest watch takes a transfer first. Its record begins with this, and goes on with the request.
     pub ordinal: u64,
     /// What was asked.
     pub request: WatchRequest,
+    /// Its name.
+    pub id: WatchId,
     /// When.
     pub created_at: Timestamp,
     /// The head when it was made; an address counts what lies above, unless `not_before` says otherwise.

@@ -12,6 +12,13 @@ use super::{Record, StoreError, Table, Tables, Write};
 /// more than a hundred thousand open watches do.
 const MEMTABLE_BYTES_MAX: u64 = 8 << 20;
 
+/// What is kept of the files' blocks, bytes. What is read often is in memory anyway: open watches in the engine, new events beside
+/// their subscribers.
+const CACHE_BYTES: u64 = 8 << 20;
+
+/// What of the journal is kept until tables that are seldom written reach their files, bytes: all of it is read at a start.
+const JOURNAL_BYTES_MAX: u64 = 64 << 20;
+
 pub(super) struct FjallTables {
     database: Database,
     keyspaces: BTreeMap<Table, Keyspace>,
@@ -19,7 +26,8 @@ pub(super) struct FjallTables {
 
 impl FjallTables {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Database::builder(path.join("fjall")).open().map_err(failed("open"))?;
+        let database = Database::builder(path.join("fjall")).cache_size(CACHE_BYTES);
+        let database = database.max_journaling_size(JOURNAL_BYTES_MAX).open().map_err(failed("open"))?;
         let mut keyspaces = BTreeMap::new();
         for table in Table::ALL {
             let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES_MAX);

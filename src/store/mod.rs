@@ -16,16 +16,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use h402_watch_engine::Snapshot;
 use h402_watch_engine::changes::{Changes, Claim, ClaimKey, Event, EventKind};
 use h402_watch_engine::id::{NetworkId, Timestamp, TxId, WatchId};
-use h402_watch_engine::record::WatchRecord;
+use h402_watch_engine::record::{Recorded, WatchRecord};
 use h402_watch_engine::watch::Watch;
 use serde::{Deserialize, Serialize};
 
-use records::{Artefact, Counters, decode, encode, key, read_watch};
+use records::{Artefact, Counters, damaged, decode, encode, key, read_watch};
 
 pub use retention::{Pruned, Retention};
 
 /// The version of what is written to disk. A store of another version is refused.
-pub const FORMAT_VERSION: u32 = 5;
+pub const FORMAT_VERSION: u32 = 6;
 
 /// An ordered table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -264,8 +264,8 @@ impl Store {
         }
         let mut counters = self.counters().clone();
         let mut batch = Batch::default();
-        for watch in &changes.watches {
-            put_watch(&mut batch, &mut counters, now, watch);
+        for changed in &changes.watches {
+            put_watch(&mut batch, &mut counters, now, changed);
         }
         for (claim_key, claim) in &changes.claims {
             let at = key::claim(claim_key);
@@ -313,24 +313,22 @@ impl Store {
         if self.failed.load(Ordering::Acquire) { Err(StoreError::Poisoned) } else { Ok(whole) }
     }
 
-    /// All that the engine needs to go on.
-    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        let mut snapshot = Snapshot::default();
-        let (mut watches, mut txs) = (Vec::new(), Vec::new());
+    /// The watches that are not archived, oldest first.
+    pub fn open_watches(&self) -> Result<Vec<WatchRecord>, StoreError> {
+        let mut watches = Vec::new();
         self.for_each(Table::Open, |_, value| {
             let record = WatchRecord::from_bytes(value);
-            let watch = read_watch(Table::Open, &record)?;
-            txs.extend(watch.candidates.into_iter().map(|c| (watch.request.network.clone(), c.fact.tx)));
-            watches.push((watch.ordinal, record));
+            let ordinal = record.ordinal().map_err(|error| damaged(Table::Open, &error))?;
+            watches.push((ordinal, record));
             Ok(())
         })?;
         watches.sort_unstable_by_key(|(ordinal, _)| *ordinal);
-        snapshot.watches = watches.into_iter().map(|(_, record)| record).collect();
-        txs.sort();
-        txs.dedup();
-        for (network, tx) in txs {
-            snapshot.claims.extend(self.claims_of(&network, &tx)?);
-        }
+        Ok(watches.into_iter().map(|(_, record)| record).collect())
+    }
+
+    /// All that the engine needs to go on, but for the watches and their claims.
+    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let mut snapshot = Snapshot::default();
         let mut chains = BTreeMap::<NetworkId, Vec<_>>::new();
         self.for_each(Table::Headers, |_, value| {
             let (network, header) = decode(Table::Headers, value)?;
@@ -519,9 +517,9 @@ impl Batch {
     }
 }
 
-fn put_watch(batch: &mut Batch, counters: &mut Counters, now: Timestamp, watch: &Watch) {
+fn put_watch(batch: &mut Batch, counters: &mut Counters, now: Timestamp, Recorded { watch, record }: &Recorded) {
     let id = watch.id.as_str().as_bytes();
-    let record = WatchRecord::of(watch).into_bytes();
+    let record = record.as_bytes().to_vec();
     if watch.archived {
         batch.delete(Table::Open, id.into());
         batch.put(Table::Archived, id.into(), record);

@@ -1,7 +1,7 @@
 //! Keys and values as they stand on disk. Whole numbers in keys are big-endian, so that their order is the order of keys.
 
 use h402_watch_engine::changes::Event;
-use h402_watch_engine::record::WatchRecord;
+use h402_watch_engine::record::{NoWatch, WatchRecord};
 use h402_watch_engine::watch::Watch;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,11 @@ pub(super) fn decode<T: DeserializeOwned>(table: Table, bytes: &[u8]) -> Result<
 }
 
 pub(super) fn read_watch(table: Table, record: &WatchRecord) -> Result<Watch, StoreError> {
-    record.read().map_err(|error| StoreError::Damaged { table, detail: error.to_string() })
+    record.read().map_err(|error| damaged(table, &error))
+}
+
+pub(super) fn damaged(table: Table, error: &NoWatch) -> StoreError {
+    StoreError::Damaged { table, detail: error.to_string() }
 }
 
 pub(super) mod key {

@@ -274,7 +274,7 @@ fn what_cannot_be_watched_is_refused() {
     }
     assert!(matches!(bad("no keys", 20), Refused::Invalid { field: "output_descriptor.text", .. }));
     let without = h402_watch_engine::rules::NetworkRules { derive: None, ..rules() };
-    let mut engine = Engine::restore(Default::default(), vec![without], Snapshot::default()).expect("nothing in it");
+    let mut engine = Engine::restore(Default::default(), vec![without], Snapshot::default());
     let blocks = Observation::Blocks(empty(0, 5, "a"));
     engine.handle_observation(time_of(5), &network(), blocks, Vec::new()).expect("it links");
     let refused = engine.create(time_of(5), watch_descriptor(100, 20)).expect_err("no descriptors here");

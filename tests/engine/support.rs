@@ -10,7 +10,7 @@ use h402_watch_engine::id::{
     Address, AssetId, BlockHash, BlockRef, Header, NetworkId, SpendKey, Timestamp, TxId, WatchId,
 };
 use h402_watch_engine::input::{Block, Execution, Observation, Place, Transfer, TxFact, Verification, Via};
-use h402_watch_engine::record::WatchRecord;
+use h402_watch_engine::record::{Recorded, WatchRecord};
 use h402_watch_engine::request::{
     AmountRule, AtDeadline, Binding, Depth, Expiry, Report, Subject, Tag, Terms, WatchRequest,
 };
@@ -185,8 +185,7 @@ impl World {
 
     /// The same under other rules.
     pub fn under(rules: NetworkRules) -> Self {
-        let engine =
-            Engine::restore(Limits::default(), vec![rules.clone()], Snapshot::default()).expect("no watches yet");
+        let engine = Engine::restore(Limits::default(), vec![rules.clone()], Snapshot::default());
         let mut world = Self {
             engine,
             now: time_of(5),
@@ -246,7 +245,10 @@ impl World {
 
     pub fn commit(&mut self) {
         let Changes { watches, claims, events, headers, headers_removed, finality, asks } = self.engine.drain();
-        self.watches.extend(watches.into_iter().map(|watch| (watch.id.clone(), watch)));
+        for Recorded { watch, record } in watches {
+            assert_eq!(record, WatchRecord::of(&watch));
+            self.watches.insert(watch.id.clone(), watch);
+        }
         for (key, claim) in claims {
             match claim {
                 Some(claim) => self.claims.insert(key, claim),
@@ -274,16 +276,18 @@ impl World {
         let candidates = watches.iter().flat_map(|watch| &watch.candidates);
         let txs: BTreeSet<_> = candidates.map(|candidate| candidate.fact.tx.clone()).collect();
         let claims = self.claims.iter().filter(|(key, _)| txs.contains(&key.tx));
+        let claims: Vec<_> = claims.map(|(key, claim)| (key.clone(), claim.clone())).collect();
         let snapshot = Snapshot {
-            claims: claims.map(|(key, claim)| (key.clone(), claim.clone())).collect(),
-            watches: watches.iter().map(WatchRecord::of).collect(),
             chains: vec![(network(), self.headers.values().cloned().collect())],
             finality: self.marks.clone().map(|marks| (network(), marks)).into_iter().collect(),
             next_sequence: self.log.len() as u64 + 1,
             next_ordinal: self.watches.values().map(|watch| watch.ordinal + 1).max().unwrap_or(0),
         };
         let rules = vec![self.rules.clone()];
-        self.engine = Engine::restore(Limits::default(), rules, snapshot).expect("the network is configured");
+        self.engine = Engine::restore(Limits::default(), rules, snapshot);
+        let found = self.engine.adopt_all(watches.into_iter().map(Recorded::of)).expect("the network is configured");
+        assert_eq!(found, txs.into_iter().map(|tx| (network(), tx)).collect());
+        self.engine.learn(claims);
         self.commit();
     }
 

@@ -1,16 +1,10 @@
 //! What open watches take: the service's resident memory with them, less what it takes without.
 
-use super::world::{FAMILIES, Family, Kind, World, unpaid};
+use super::world::{Family, Kind, World, unpaid};
 use crate::progress;
 use crate::report::{Curve, Report, Row};
 use crate::samples::figure;
 use crate::support::client::now_ms;
-
-/// What curves there are, the last with all of it at once.
-pub fn curves() -> Vec<(Vec<Family>, Kind)> {
-    let of = |family| [Kind::Transactions, Kind::Addresses].map(|kind| (vec![family], kind));
-    FAMILIES.into_iter().flat_map(of).chain([(FAMILIES.to_vec(), Kind::Mixed)]).collect()
-}
 
 /// Opens more and more of them; the service has the last number open.
 pub async fn grow(families: &[Family], kind: Kind, sizes: &[u64], report: &mut Report) -> (Curve, World) {

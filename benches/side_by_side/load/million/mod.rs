@@ -9,13 +9,25 @@ mod world;
 use crate::report::{Plot, Report};
 use crate::sizes;
 
-pub async fn run(report: &mut Report) {
+use world::{FAMILIES, Family, Kind};
+
+const APART: &[Kind] = &[Kind::Transactions, Kind::Addresses];
+const TOGETHER: &[Kind] = &[Kind::Mixed];
+
+/// The watches of one family, of either kind; or those of all at once, and what happens to them then.
+pub async fn run(section: &str, report: &mut Report) {
+    let (families, kinds) = match section {
+        "million-evm" => (vec![Family::Evm], APART),
+        "million-bitcoin" => (vec![Family::Bitcoin], APART),
+        "million-solana" => (vec![Family::Solana], APART),
+        _ => (FAMILIES.to_vec(), TOGETHER),
+    };
     let sizes = sizes();
     let mut curves = Vec::new();
-    for (families, kind) in memory::curves() {
-        let (curve, world) = memory::grow(&families, kind, &sizes, report).await;
+    for kind in kinds {
+        let (curve, world) = memory::grow(&families, *kind, &sizes, report).await;
         curves.push(curve);
-        if kind == world::Kind::Mixed {
+        if families.len() > 1 {
             with_all_open(world, report).await;
         }
     }
