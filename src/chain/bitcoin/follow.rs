@@ -186,7 +186,8 @@ impl Follower {
     /// Asks the preferred endpoint for the tip, and follows it.
     async fn poll_preferred(&mut self) -> Result<HealthState, Stopping> {
         let asked_at = self.settings.clock.now();
-        let (source, best) = match self.node.best(self.preferred).await {
+        let follows = self.state == HealthState::Following;
+        let (source, best) = match self.ask_tip(self.preferred, follows).await {
             Answer::Found(source, best) => (source, best),
             other => return Ok(HealthState::Degraded(other.why_not("a tip"))),
         };
@@ -200,7 +201,6 @@ impl Follower {
             return Ok(if self.behind { HealthState::Syncing } else { HealthState::Following });
         }
         // While there are blocks to catch up with, the last one is not needed yet.
-        let follows = self.state == HealthState::Following;
         let whole = follows && !self.mailbox.interests().interests.is_empty();
         let tip = match self.node.tip(source, best, whole).await {
             Answer::Found(_, (tip, block)) => {

@@ -1,7 +1,8 @@
 //! The nodes' mempools: what enters them and concerns somebody is reported, and what leaves them other than into a block.
 //!
-//! The mempools are compared whole now and then, at each poll where nothing announces transactions; the body of a transaction
-//! is fetched once. What a notification brings is believed when a mempool is found to hold it: bitcoind announces the
+//! The mempools are compared whole now and then, at each poll where nothing announces transactions; what the preferred
+//! endpoint's holds is told in the same request as its tip, so that this costs none of its own. The body of a transaction is
+//! fetched once. What a notification brings is believed when a mempool is found to hold it: bitcoind announces the
 //! transactions of a block, and of one that leaves the chain, in the same words (research/bitcoin.md §2.2).
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -15,10 +16,12 @@ use tokio::time::Instant;
 use super::block::{Decoded, short};
 use super::facts::{self, Hit, Known};
 use super::follow::Follower;
+use super::node::Listing;
 use super::text;
 use super::wake::Hint;
 use crate::chain::Stopping;
 use crate::chain::endpoint::BATCH_MAX;
+use crate::chain::pool::Answer;
 
 /// How often the mempools are compared while their transactions are announced.
 const COMPARE_PERIOD: Duration = Duration::from_secs(60);
@@ -49,6 +52,10 @@ pub struct Mempool {
     doubtful: HashSet<Txid>,
     compared_at: Option<Instant>,
     gap: bool,
+    /// What an endpoint's holds, as it said with its tip.
+    told: Option<(usize, Listing<Vec<Txid>>)>,
+    /// Endpoints that are asked for the two apart: together they failed, and a tip must not depend on what a mempool holds.
+    apart: HashSet<usize>,
 }
 
 impl Mempool {
@@ -65,6 +72,12 @@ impl Mempool {
     /// Something may have been missed: the mempools have to be compared.
     pub fn doubt(&mut self) {
         self.gap = true;
+    }
+
+    /// Whether the mempools have to be compared at the next poll.
+    pub fn is_due(&self, hints_up: bool) -> bool {
+        let period = if hints_up { COMPARE_PERIOD } else { Duration::ZERO };
+        self.gap || self.compared_at.is_none_or(|at| at.elapsed() >= period)
     }
 
     /// Whether a transaction was reported, and is in a mempool still as far as is known.
@@ -170,10 +183,8 @@ impl Follower {
         if self.walk.mirror.head().is_none() {
             return Ok(());
         }
-        let period = if self.hints_up { COMPARE_PERIOD } else { Duration::ZERO };
-        let due = self.mempool.compared_at.is_none_or(|at| at.elapsed() >= period);
-        if poll && (due || self.mempool.gap) {
-            self.compare().await?;
+        if poll && self.mempool.is_due(self.hints_up) {
+            self.compare().await;
         }
         self.examine().await?;
         if self.mempool.listens_until().is_some_and(|until| until > Instant::now()) {
@@ -184,15 +195,53 @@ impl Follower {
         self.check_doubtful().await
     }
 
+    /// An endpoint's tip. Where the mempools are to be compared (not before there are `no_more` blocks to catch up with), what
+    /// its own holds comes in the same request.
+    pub(super) async fn ask_tip(&mut self, index: usize, no_more: bool) -> Answer<BlockHash> {
+        self.mempool.told = None;
+        let mut why = None;
+        let together = no_more && self.mempool.is_due(self.hints_up) && !self.mempool.apart.contains(&index);
+        if together && self.node.is_usable(index).await {
+            match self.node.standing(index).await {
+                Ok(said) => {
+                    if said.mempool.is_none() {
+                        self.mempool.apart.insert(index);
+                    }
+                    self.mempool.told = said.mempool.map(|listing| (index, listing));
+                    return Answer::Found(index, said.best);
+                }
+                Err(error) => {
+                    self.mempool.apart.insert(index);
+                    why = Some(format!("{}: {error}", self.node.at(index).name()));
+                }
+            }
+        }
+        match (self.node.best(index).await, why) {
+            (Answer::Failed(_), Some(why)) => Answer::Failed(why),
+            (answer, _) => answer,
+        }
+    }
+
+    /// What an endpoint's mempool holds: what was told with its tip if that is our head now, or else asked for.
+    async fn listing(&mut self, index: usize) -> Option<Listing<Vec<Txid>>> {
+        let told = self.mempool.told.take_if(|(at, _)| *at == index);
+        if let Some((_, told)) = told.filter(|(_, told)| self.stands(told.under) == Stands::AtHead) {
+            return Some(told);
+        }
+        let listing = self.node.standing(index).await.ok()?.mempool?;
+        self.mempool.apart.remove(&index);
+        Some(listing)
+    }
+
     /// Compares the mempools with what is known of them.
-    async fn compare(&mut self) -> Result<(), Stopping> {
+    async fn compare(&mut self) {
         let mut held: HashMap<Txid, usize> = HashMap::new();
         let mut views = Views::default();
         for index in 0..self.node.len() {
             if !self.node.is_usable(index).await {
                 continue;
             }
-            let Ok(listing) = self.node.mempool(index).await else { continue };
+            let Some(listing) = self.listing(index).await else { continue };
             if views.add(self.stands(listing.under)) {
                 held.extend(listing.holds.into_iter().map(|txid| (txid, index)));
             }
@@ -200,7 +249,7 @@ impl Follower {
         // What is known stays until somebody knows better.
         self.mempool.gap = !views.are_sure();
         if !views.any() {
-            return Ok(());
+            return;
         }
         self.mempool.compared_at = Some(Instant::now());
         let gone: Vec<_> = self.mempool.known.keys().filter(|txid| !held.contains_key(*txid)).copied().collect();
@@ -216,7 +265,6 @@ impl Follower {
         // The newest come first: they are at the end.
         let fresh = held.into_iter().filter(|(txid, _)| !known.contains_key(txid) && !waiting.contains(txid) && !full);
         self.mempool.backlog.extend(fresh);
-        Ok(())
     }
 
     /// Fetches transactions that are not known yet, a bounded number.

@@ -159,6 +159,23 @@ pub struct Listing<T> {
     pub under: Option<(BlockHash, u64)>,
 }
 
+/// What an endpoint says of its tip and its mempool in one request.
+pub struct Standing {
+    /// Its tip, at the end.
+    pub best: BlockHash,
+    /// What its mempool holds, unless that is what it did not answer.
+    pub mempool: Option<Listing<Vec<Txid>>>,
+}
+
+/// Answers about the mempool, between two looks at the tip.
+struct Framed {
+    answers: Answers,
+    /// The tip at the end.
+    best: Option<BlockHash>,
+    /// The same and its height, if it did not move meanwhile and the mempool is loaded.
+    under: Option<(BlockHash, u64)>,
+}
+
 /// The bitcoinds of a network.
 pub struct Node {
     endpoints: Endpoints,
@@ -239,16 +256,17 @@ impl Node {
         self.at(index).call("getblockchaininfo", json!([])).await
     }
 
-    /// What an endpoint's mempool holds, in one request.
-    pub async fn mempool(&self, index: usize) -> Result<Listing<Vec<Txid>>, CallError> {
-        let (mut answers, under) = self.under_tip(index, &[("getrawmempool", json!([false]))]).await?;
-        let txids = answers.pop().unwrap_or_else(|| Err(CallError::Endpoint("no answer".into())));
-        Ok(Listing { holds: self.at(index).read(&txids?)?, under })
+    /// An endpoint's tip and what its mempool holds, in one request.
+    pub async fn standing(&self, index: usize) -> Result<Standing, CallError> {
+        let framed = self.under_tip(index, &[("getrawmempool", json!([false]))]).await?;
+        let best = framed.best.ok_or_else(|| CallError::Endpoint("no tip".into()))?;
+        let txids = framed.answers.into_iter().next().and_then(Result::ok);
+        let txids = txids.map(|raw| self.at(index).read(&raw)).transpose()?;
+        Ok(Standing { best, mempool: txids.map(|holds| Listing { holds, under: framed.under }) })
     }
 
-    /// Calls about the mempool, and the tip that they were answered under, if it did not move meanwhile and the mempool is
-    /// loaded.
-    async fn under_tip(&self, index: usize, calls: &[Call]) -> Result<(Answers, Option<(BlockHash, u64)>), CallError> {
+    /// Calls about the mempool, between two looks at the tip.
+    async fn under_tip(&self, index: usize, calls: &[Call]) -> Result<Framed, CallError> {
         let endpoint = self.at(index);
         let best = ("getbestblockhash", json!([]));
         let mut all = vec![best.clone(), ("getblockcount", json!([])), ("getmempoolinfo", json!([]))];
@@ -262,7 +280,7 @@ impl Node {
         let info = frame.next().and_then(Result::ok).map(|raw| endpoint.read::<MempoolInfo>(&raw)).transpose()?;
         drop(frame);
         let steady = before == after && info.is_some_and(|info| info.loaded);
-        Ok((answers, after.filter(|_| steady).zip(height)))
+        Ok(Framed { answers, best: after, under: after.filter(|_| steady).zip(height) })
     }
 
     /// Transactions by id, from one endpoint: each as far as it has them. Without an index that is its mempool.
@@ -281,8 +299,8 @@ impl Node {
     /// Which of these transactions an endpoint's mempool has.
     pub async fn in_mempool(&self, index: usize, txids: &[Txid]) -> Result<Listing<Vec<bool>>, CallError> {
         let calls: Vec<_> = txids.iter().map(|txid| ("getmempoolentry", json!([txid]))).collect();
-        let (answers, under) = self.under_tip(index, &calls).await?;
-        Ok(Listing { holds: answers.iter().map(Result::is_ok).collect(), under })
+        let framed = self.under_tip(index, &calls).await?;
+        Ok(Listing { holds: framed.answers.iter().map(Result::is_ok).collect(), under: framed.under })
     }
 
     /// Where transactions were mined, as far as an endpoint tells: by its index of transactions, or by an output that is still
