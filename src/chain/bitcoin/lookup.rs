@@ -3,10 +3,11 @@
 //!
 //! A look-up is answered under the mirror's head. What lies in blocks up to there is found here; what comes after is matched
 //! when its block joins, because the interest was opened before the look-up. So nodes may have blocks on top of our head while
-//! they are asked, and a chain that grows fast keeps nobody waiting; nor do look-ups keep the chain waiting: between two looks
-//! at it only so many are answered, each by itself, and one that can't be waits alone. bitcoind finds a mined transaction without an
-//! index of transactions only while one of its first outputs is unspent; otherwise the blocks from the named height on are searched
-//! ([`super::scan`]).
+//! they are asked: a chain that grows fast keeps no look-up waiting. Nor do look-ups keep the chain waiting: between two looks
+//! at it a bounded number is answered, and one that can't be waits alone.
+//!
+//! bitcoind finds a mined transaction without an index of transactions only while one of its first outputs is unspent;
+//! otherwise the blocks from the named height on are searched ([`super::scan`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -40,7 +41,7 @@ const QUERY_BLOCKS_AT_ONCE: usize = 4;
 /// Look-ups that were taken in.
 #[derive(Default)]
 pub struct LookUps {
-    /// To be answered next, those of transactions.
+    /// To be answered next.
     ready: VecDeque<LookUp>,
     /// They could not be answered, and are tried again after the next poll.
     waiting: VecDeque<LookUp>,
@@ -162,8 +163,10 @@ impl Follower {
                 return Ok(Unanswered { waiting: look_ups, rest: Vec::new() });
             }
         };
+        let Some(under) = self.walk.mirror.head().map(Link::block_ref) else {
+            return Ok(Unanswered { waiting: look_ups, rest: Vec::new() });
+        };
         let mut unanswered = Unanswered::default();
-        let Some(under) = self.walk.mirror.head().map(Link::block_ref) else { return Ok(unanswered) };
         // The later ones know better: what was pending when it was asked may be in a block.
         let all: Vec<_> = pending.into_iter().chain(blocks).chain(told.facts.into_values()).collect();
         let found = ByName::new(&all);
