@@ -392,6 +392,56 @@ async fn requests_per_block_do_not_grow_with_watches() {
     assert!(requests <= 2 * BLOCKS, "{requests} requests for {BLOCKS} blocks: {calls:?}");
 }
 
+/// Without announcements too: a poll that finds a block costs two requests, one that finds none costs one (DESIGN §9). The
+/// mempool comes along.
+#[tokio::test]
+async fn polls_ask_for_the_tip_and_the_mempool_at_once() {
+    const BLOCKS: u64 = 20;
+    let (node, proxy, _service, mut client) = behind_http(|setup| setup.endpoint.clear()).await;
+    client.create(spec(address(), &anybody(1), 5000, 1)).await;
+    node.mine_empty(1).await;
+    client.head(node.height().await).await;
+    let before = (proxy.requests(), proxy.calls());
+    for _ in 0..BLOCKS {
+        node.mine_empty(1).await;
+        client.head(node.height().await).await;
+    }
+    let (requests, calls) = (proxy.requests() - before.0, proxy.calls());
+    let of = |method: &str| calls.get(method).unwrap_or(&0) - before.1.get(method).unwrap_or(&0);
+    assert!(of("getblock") >= BLOCKS, "{calls:?}");
+    // A poll may be under way when one counts; one that a block comes into asks once more.
+    let expected = of("getrawmempool") + of("getblock") + of("getblockchaininfo") + 2;
+    assert!(requests <= expected, "{requests} requests, {expected} expected: {calls:?}");
+    assert!(of("getbestblockhash") <= 2 * (of("getrawmempool") + 1), "the tip is not asked for apart: {calls:?}");
+}
+
+/// A node that does not tell what its mempool holds, or breaks on it, is followed all the same.
+#[tokio::test]
+async fn a_mempool_that_is_not_told_holds_no_block_up() {
+    for broken in [false, true] {
+        let (node, proxy, _service, mut client) = behind_http(|setup| setup.endpoint.clear()).await;
+        proxy.behave(move |method, _, result| match (method, broken) {
+            ("getrawmempool", false) => Reply::Error(-1, "no"),
+            ("getrawmempool", true) => Reply::Http(503, None, "Work queue depth exceeded"),
+            _ => Reply::Result(result),
+        });
+        let shop = node.address().await;
+        let id = client.create(spec(address(), &shop, 5000, 1)).await;
+        for _ in 0..2 {
+            node.mine(1).await;
+            client.head(node.height().await).await;
+        }
+        let (_, raw) = node.raw_payment(&shop, 5000, true).await;
+        node.mine_with(&[&raw]).await;
+        client.has(&id, "settled:success").await;
+        proxy.behave(|_, _, result| Reply::Result(result));
+        let other = node.address().await;
+        let id = client.create(spec(address(), &other, 5000, 1)).await;
+        node.pay(&other, 5000).await;
+        client.until(&id, "seen").await;
+    }
+}
+
 /// A block with many payments to many watches: each found, in the order of the block, in one commit.
 #[tokio::test]
 async fn a_block_with_500_payments_is_taken_whole() {

@@ -1,11 +1,27 @@
 //! Watches that are made after the fact, or on many addresses at once; without an index of transactions.
 
+use std::time::Duration;
+
 use h402_watch_proto::v1;
 use serde_json::json;
 
 use crate::support::bitcoind::{Bitcoind, SHOP};
 use crate::support::client::{Client, address, spec, tx, with};
-use crate::{output_to, spend, world, world_with};
+use crate::support::proxy::{Proxy, Reply};
+use crate::support::service::{Service, Setup};
+use crate::{BINARY, output_to, spend, world, world_with};
+
+/// A service that asks a node through a proxy, by polling alone.
+async fn behind(change: impl FnOnce(&mut Setup)) -> (Bitcoind, Proxy, Service, Client) {
+    let node = Bitcoind::start().await;
+    let proxy = Proxy::before(&node.url()).await;
+    let mut setup = Setup::bitcoin(&node, None);
+    setup.endpoints = vec![("node".into(), proxy.http(), None)];
+    change(&mut setup);
+    let service = Service::start(BINARY, setup).await;
+    let client = service.client().await;
+    (node, proxy, service, client)
+}
 
 fn from(spec: v1::WatchSpec, height: u64) -> v1::WatchSpec {
     with(spec, |terms| terms.from_height = Some(height))
@@ -164,6 +180,75 @@ async fn a_payment_that_is_pending_already_is_seen() {
     client.until(&id, "seen").await;
     let id = client.create(spec(tx(&txid), &shop, 5000, 1)).await;
     client.until(&id, "seen").await;
+}
+
+/// A chain whose blocks come faster than a batch of look-ups takes: the look-ups end, and so does the wait for blocks.
+#[tokio::test]
+async fn look_ups_end_however_fast_blocks_come() {
+    let (node, proxy, _service, mut client) = behind(|setup| setup.horizon_blocks = 256).await;
+    let shop = node.address().await;
+    let mut paid = Vec::new();
+    for _ in 0..3 {
+        paid.push(node.pay(&shop, 5000).await);
+    }
+    node.mine(1).await;
+    client.head(node.height().await).await;
+    // A hundred of them take longer than a block.
+    proxy.behave(|method, _, result| match method {
+        "gettxout" => Reply::Later(Duration::from_millis(1), Box::new(Reply::Result(result))),
+        _ => Reply::Result(result),
+    });
+    let mut watcher = client.clone();
+    let watched = async {
+        let mut ids = Vec::new();
+        for (batch, txid) in (0..).zip(&paid) {
+            let strangers = (0..150).map(|n| spec(tx(&format!("{batch:08x}{n:056x}")), &shop, 5000, 1));
+            watcher.create_all(strangers.collect()).await;
+            ids.push(watcher.create(spec(tx(txid), &shop, 5000, 1)).await);
+        }
+        for id in &ids {
+            watcher.has(id, "settled:success").await;
+        }
+    };
+    let blocks = async {
+        loop {
+            node.mine_empty(1).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = watched => {}
+        () = blocks => {}
+    }
+    client.head(node.height().await).await;
+}
+
+/// While the node has blocks that the service has not heard of, look-ups are answered under the head that it knows.
+#[tokio::test]
+async fn look_ups_are_answered_by_a_node_that_is_ahead() {
+    let (node, proxy, _service, mut client) = behind(|_| {}).await;
+    let shops = [node.address().await, node.address().await, node.address().await];
+    let mined = node.pay(&shops[0], 5000).await;
+    node.mine(1).await;
+    client.head(node.height().await).await;
+    let head = json!(node.best().await);
+    proxy.behave(move |method, _, result| match method {
+        "getbestblockhash" => Reply::Result(head.clone()),
+        _ => Reply::Result(result),
+    });
+    let above = node.pay(&shops[1], 5000).await;
+    node.mine(2).await;
+    let pending = node.pay(&shops[2], 5000).await;
+    let above = client.create(spec(tx(&above), &shops[1], 5000, 1)).await;
+    let mined = client.create(spec(tx(&mined), &shops[0], 5000, 1)).await;
+    let pending = client.create(spec(tx(&pending), &shops[2], 5000, 1)).await;
+    client.has(&mined, "settled:success").await;
+    client.until(&pending, "seen").await;
+    assert_eq!(client.receipts(&above).await.len(), 0, "its block is not known yet");
+    proxy.behave(|_, _, result| Reply::Result(result));
+    client.has(&above, "settled:success").await;
+    node.mine(1).await;
+    client.has(&pending, "settled:success").await;
 }
 
 /// "Has this address been paid?", with or without a watch.

@@ -84,10 +84,8 @@ async fn measure(node: &Bitcoind, tap: &Tap, client: &mut Client, numbers: std::
         node.mine_empty(1).await;
         client.head(node.height().await).await;
     };
-    // Without blocks: whoever looks things up begins anew where the chain changes under it, and this chain is a thousand times
-    // as fast as the real one.
     let look_ups = ["getrawtransaction", "gettxout", "getmempoolentry"];
-    let looked = quiet(tap, &look_ups, async || tokio::time::sleep(PACE).await).await;
+    let looked = quiet(tap, &look_ups, &mut block).await;
     progress(&format!("Bitcoin: {watches} watches made in {opened:.1?}, looked up after {looked:.1?}"));
     cost(tap, BLOCKS, &mut block).await
 }

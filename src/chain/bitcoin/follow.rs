@@ -1,14 +1,12 @@
 //! Following the chain of a bitcoind: the tip is asked for on a poll that always runs, each block is fetched raw and decoded
 //! once, and reported with what it holds of what is watched (research/bitcoin.md §2).
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::{BlockHash, Network, Txid};
 use futures_util::StreamExt;
-use h402_watch_engine::changes::LookUp;
 use h402_watch_engine::id::Timestamp;
 use h402_watch_engine::input::{Block, Observation, TxFact};
 use tokio::time::Instant;
@@ -16,6 +14,7 @@ use tokio::time::Instant;
 use super::block::{Cache, Decoded};
 use super::facts::{self, Hit, Known};
 use super::header::Placed;
+use super::lookup::LookUps;
 use super::mempool::Mempool;
 use super::node::{ChainInfo, Node};
 use super::proof::Tree;
@@ -48,7 +47,7 @@ pub(super) struct Follower {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) reports: Reporter,
     /// Look-ups that are to be answered.
-    pub(super) look_ups: VecDeque<LookUp>,
+    pub(super) look_ups: LookUps,
     /// Transactions that left the chain, and are to be located.
     pub(super) lost: Vec<Txid>,
     /// Those that search below what is kept.
@@ -87,7 +86,7 @@ impl Follower {
             settings,
             mailbox,
             reports,
-            look_ups: VecDeque::new(),
+            look_ups: LookUps::default(),
             lost: Vec::new(),
             scan: Scan::default(),
             query: None,
@@ -134,6 +133,9 @@ impl Follower {
             self.work(poll, poll || answer).await?;
             if poll {
                 next_poll = Instant::now() + self.pause();
+            } else if self.look_ups.wait() {
+                // There may be another tip, under which they can be answered.
+                next_poll = next_poll.min(Instant::now() + RETRY);
             }
         }
     }
@@ -143,7 +145,7 @@ impl Follower {
             self.poll().await?;
         }
         if answer {
-            self.answer().await?;
+            self.answer(poll).await?;
         }
         // Not before the chain is known as far as it goes: what is in a block has not been lost.
         if !self.behind {
@@ -156,7 +158,7 @@ impl Follower {
     fn pause(&self) -> Duration {
         if self.behind {
             Duration::ZERO
-        } else if self.walk.is_undecided() || !self.look_ups.is_empty() || self.mempool.is_behind() {
+        } else if self.walk.is_undecided() || self.look_ups.wait() || self.mempool.is_behind() {
             RETRY.min(self.settings.poll_interval)
         } else {
             self.settings.poll_interval
@@ -167,6 +169,7 @@ impl Follower {
     async fn poll(&mut self) -> Result<(), Stopping> {
         self.behind = false;
         self.scan.wake();
+        self.look_ups.wake();
         if !self.surveyed {
             // Before there is a head: what is pruned has to be known before anybody asks for it.
             self.survey().await;
@@ -186,7 +189,8 @@ impl Follower {
     /// Asks the preferred endpoint for the tip, and follows it.
     async fn poll_preferred(&mut self) -> Result<HealthState, Stopping> {
         let asked_at = self.settings.clock.now();
-        let (source, best) = match self.node.best(self.preferred).await {
+        let follows = self.state == HealthState::Following;
+        let (source, best) = match self.ask_tip(self.preferred, follows).await {
             Answer::Found(source, best) => (source, best),
             other => return Ok(HealthState::Degraded(other.why_not("a tip"))),
         };
@@ -200,7 +204,6 @@ impl Follower {
             return Ok(if self.behind { HealthState::Syncing } else { HealthState::Following });
         }
         // While there are blocks to catch up with, the last one is not needed yet.
-        let follows = self.state == HealthState::Following;
         let whole = follows && !self.mailbox.interests().interests.is_empty();
         let tip = match self.node.tip(source, best, whole).await {
             Answer::Found(_, (tip, block)) => {

@@ -1,7 +1,8 @@
 //! The nodes' mempools: what enters them and concerns somebody is reported, and what leaves them other than into a block.
 //!
-//! The mempools are compared whole now and then, at each poll where nothing announces transactions; the body of a transaction
-//! is fetched once. What a notification brings is believed when a mempool is found to hold it: bitcoind announces the
+//! The mempools are compared whole now and then, at each poll where nothing announces transactions; what the preferred
+//! endpoint's holds is told in the same request as its tip, so that this costs none of its own. The body of a transaction is
+//! fetched once. What a notification brings is believed when a mempool is found to hold it: bitcoind announces the
 //! transactions of a block, and of one that leaves the chain, in the same words (research/bitcoin.md §2.2).
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -15,10 +16,12 @@ use tokio::time::Instant;
 use super::block::{Decoded, short};
 use super::facts::{self, Hit, Known};
 use super::follow::Follower;
+use super::node::{Listing, PRESENCE_MAX, Stands};
 use super::text;
 use super::wake::Hint;
 use crate::chain::Stopping;
 use crate::chain::endpoint::BATCH_MAX;
+use crate::chain::pool::Answer;
 
 /// How often the mempools are compared while their transactions are announced.
 const COMPARE_PERIOD: Duration = Duration::from_secs(60);
@@ -49,6 +52,10 @@ pub struct Mempool {
     doubtful: HashSet<Txid>,
     compared_at: Option<Instant>,
     gap: bool,
+    /// What an endpoint's holds, as it said with its tip.
+    told: Option<(usize, Listing)>,
+    /// Endpoints that are asked for the two apart: together they failed, and a tip must not depend on what a mempool holds.
+    apart: HashSet<usize>,
 }
 
 impl Mempool {
@@ -65,6 +72,12 @@ impl Mempool {
     /// Something may have been missed: the mempools have to be compared.
     pub fn doubt(&mut self) {
         self.gap = true;
+    }
+
+    /// Whether the mempools have to be compared at the next poll.
+    pub fn is_due(&self, hints_up: bool) -> bool {
+        let period = if hints_up { COMPARE_PERIOD } else { Duration::ZERO };
+        self.gap || self.compared_at.is_none_or(|at| at.elapsed() >= period)
     }
 
     /// Whether a transaction was reported, and is in a mempool still as far as is known.
@@ -170,10 +183,8 @@ impl Follower {
         if self.walk.mirror.head().is_none() {
             return Ok(());
         }
-        let period = if self.hints_up { COMPARE_PERIOD } else { Duration::ZERO };
-        let due = self.mempool.compared_at.is_none_or(|at| at.elapsed() >= period);
-        if poll && (due || self.mempool.gap) {
-            self.compare().await?;
+        if poll && self.mempool.is_due(self.hints_up) {
+            self.compare().await;
         }
         self.examine().await?;
         if self.mempool.listens_until().is_some_and(|until| until > Instant::now()) {
@@ -184,23 +195,61 @@ impl Follower {
         self.check_doubtful().await
     }
 
+    /// An endpoint's tip. Where the mempools are to be compared (not before there are `no_more` blocks to catch up with), what
+    /// its own holds comes in the same request.
+    pub(super) async fn ask_tip(&mut self, index: usize, no_more: bool) -> Answer<BlockHash> {
+        self.mempool.told = None;
+        let mut why = None;
+        let together = no_more && self.mempool.is_due(self.hints_up) && !self.mempool.apart.contains(&index);
+        if together && self.node.is_usable(index).await {
+            match self.node.standing(index).await {
+                Ok(said) => {
+                    if said.mempool.is_none() {
+                        self.mempool.apart.insert(index);
+                    }
+                    self.mempool.told = said.mempool.map(|listing| (index, listing));
+                    return Answer::Found(index, said.best);
+                }
+                Err(error) => {
+                    self.mempool.apart.insert(index);
+                    why = Some(format!("{}: {error}", self.node.at(index).name()));
+                }
+            }
+        }
+        match (self.node.best(index).await, why) {
+            (Answer::Failed(_), Some(why)) => Answer::Failed(why),
+            (answer, _) => answer,
+        }
+    }
+
+    /// What an endpoint's mempool holds: what was told with its tip if that is our head now, or else asked for.
+    async fn listing(&mut self, index: usize) -> Option<Listing> {
+        let told = self.mempool.told.take_if(|(at, _)| *at == index);
+        if let Some((_, told)) = told.filter(|(_, told)| self.stands(told.under) == Stands::AtHead) {
+            return Some(told);
+        }
+        let listing = self.node.standing(index).await.ok()?.mempool?;
+        self.mempool.apart.remove(&index);
+        Some(listing)
+    }
+
     /// Compares the mempools with what is known of them.
-    async fn compare(&mut self) -> Result<(), Stopping> {
+    async fn compare(&mut self) {
         let mut held: HashMap<Txid, usize> = HashMap::new();
         let mut views = Views::default();
         for index in 0..self.node.len() {
             if !self.node.is_usable(index).await {
                 continue;
             }
-            let Ok(listing) = self.node.mempool(index).await else { continue };
+            let Some(listing) = self.listing(index).await else { continue };
             if views.add(self.stands(listing.under)) {
-                held.extend(listing.holds.into_iter().map(|txid| (txid, index)));
+                held.extend(listing.txids.into_iter().map(|txid| (txid, index)));
             }
         }
         // What is known stays until somebody knows better.
         self.mempool.gap = !views.are_sure();
         if !views.any() {
-            return Ok(());
+            return;
         }
         self.mempool.compared_at = Some(Instant::now());
         let gone: Vec<_> = self.mempool.known.keys().filter(|txid| !held.contains_key(*txid)).copied().collect();
@@ -216,7 +265,6 @@ impl Follower {
         // The newest come first: they are at the end.
         let fresh = held.into_iter().filter(|(txid, _)| !known.contains_key(txid) && !waiting.contains(txid) && !full);
         self.mempool.backlog.extend(fresh);
-        Ok(())
     }
 
     /// Fetches transactions that are not known yet, a bounded number.
@@ -241,16 +289,18 @@ impl Follower {
     async fn check_heard(&mut self) -> Result<(), Stopping> {
         self.mempool.heard_since = None;
         let heard: Vec<_> = self.mempool.heard.drain().collect();
-        if heard.is_empty() {
-            return Ok(());
-        }
         let txids: Vec<_> = heard.iter().map(|(txid, _)| *txid).collect();
-        let Some((present, _)) = self.presence(&txids).await else {
-            self.mempool.doubt();
-            return Ok(());
-        };
-        let found = heard.into_iter().zip(present).filter(|(_, present)| present.is_some());
-        self.enter(found.map(|(heard, _)| heard).collect()).await
+        let mut found = Vec::with_capacity(heard.len());
+        let mut heard = heard.into_iter();
+        for some in txids.chunks(PRESENCE_MAX) {
+            let Some((present, _)) = self.presence(some).await else {
+                self.mempool.doubt();
+                break;
+            };
+            let present = heard.by_ref().take(some.len()).zip(present);
+            found.extend(present.filter(|(_, at)| at.is_some()).map(|(heard, _)| heard));
+        }
+        self.enter(found).await
     }
 
     /// Transactions that a mempool holds: what concerns somebody is reported.
@@ -301,42 +351,46 @@ impl Follower {
         if doubtful.is_empty() {
             return Ok(());
         }
-        let Some((present, sure)) = self.presence(&doubtful).await else {
-            self.mempool.doubtful.extend(doubtful);
-            return Ok(());
-        };
-        for (txid, present) in doubtful.into_iter().zip(present) {
-            match present {
-                Some(_) => {}
-                // Asked while the chain moved: it may be in a block that was not told yet.
-                None if !sure => {
-                    self.mempool.doubtful.insert(txid);
-                }
-                None => {
-                    self.mempool.unsee(&txid);
-                    self.mempool.forget(&txid);
-                    let missing = Observation::Missing { tx: text::tx(txid), under: under.clone() };
-                    self.reports.observe(missing).await?;
+        let mut left = doubtful.chunks(PRESENCE_MAX);
+        while let Some(some) = left.next() {
+            let Some((present, sure)) = self.presence(some).await else {
+                self.mempool.doubtful.extend(some.iter().chain(left.flatten()));
+                return Ok(());
+            };
+            for (txid, present) in some.iter().zip(present) {
+                match present {
+                    Some(_) => {}
+                    // Asked while the chain moved: it may be in a block that was not told yet.
+                    None if !sure => {
+                        self.mempool.doubtful.insert(*txid);
+                    }
+                    None => {
+                        self.mempool.unsee(txid);
+                        self.mempool.forget(txid);
+                        let missing = Observation::Missing { tx: text::tx(*txid), under: under.clone() };
+                        self.reports.observe(missing).await?;
+                    }
                 }
             }
         }
         Ok(())
     }
 
-    /// Which endpoint's mempool holds each of these transactions; and whether absence is sure. `None` if no endpoint at our head
-    /// answered.
+    /// Which endpoint's mempool holds each of these transactions, up to [`PRESENCE_MAX`]; and whether absence is sure. `None`
+    /// if no endpoint that has our head answered.
     pub(super) async fn presence(&self, txids: &[Txid]) -> Option<(Vec<Option<usize>>, bool)> {
+        let head = self.walk.mirror.head()?;
         let mut present = vec![None; txids.len()];
         let mut views = Views::default();
         for index in 0..self.node.len() {
             if !self.node.is_usable(index).await {
                 continue;
             }
-            let Ok(listing) = self.node.in_mempool(index, txids).await else { continue };
-            if !views.add(self.stands(listing.under)) {
+            let Ok((held, stands)) = self.node.in_mempool(index, txids, head).await else { continue };
+            if !views.add(stands) {
                 continue;
             }
-            for (slot, has) in present.iter_mut().zip(listing.holds) {
+            for (slot, has) in present.iter_mut().zip(held) {
                 if slot.is_none() && has {
                     *slot = Some(index);
                 }
@@ -345,7 +399,7 @@ impl Follower {
         views.any().then_some((present, views.are_sure()))
     }
 
-    /// How an endpoint's tip stands to our head.
+    /// How an endpoint's tip stands to our head. Whether one that is not below it has it is not told.
     fn stands(&self, tip: Option<(BlockHash, u64)>) -> Stands {
         match (tip, self.walk.mirror.head()) {
             (Some((hash, _)), Some(head)) if hash == head.hash => Stands::AtHead,
@@ -355,37 +409,28 @@ impl Follower {
     }
 }
 
-/// How an endpoint's tip stands to our head.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stands {
-    AtHead,
-    /// What it has in its mempool may be in a block long since.
-    Behind,
-    /// Ahead, on another branch, or on the move.
-    Elsewhere,
-}
-
-/// What endpoints said under their tips. Only what is said under our head is believed.
+/// What endpoints said under their tips. Only what is said by one that has our head is believed.
 #[derive(Default)]
 struct Views {
-    at_head: usize,
-    elsewhere: usize,
+    with_head: usize,
+    unsure: usize,
 }
 
 impl Views {
     /// Counts one; whether it is believed.
     fn add(&mut self, stands: Stands) -> bool {
-        self.at_head += usize::from(stands == Stands::AtHead);
-        self.elsewhere += usize::from(stands == Stands::Elsewhere);
-        stands == Stands::AtHead
+        let has_head = matches!(stands, Stands::AtHead | Stands::Above);
+        self.with_head += usize::from(has_head);
+        self.unsure += usize::from(matches!(stands, Stands::Above | Stands::Elsewhere));
+        has_head
     }
 
     fn any(&self) -> bool {
-        self.at_head > 0
+        self.with_head > 0
     }
 
-    /// Whether what nobody at our head has is nowhere: nobody knows of blocks that we don't.
+    /// Whether what nobody that has our head holds is nowhere: nobody knows of blocks that we don't.
     fn are_sure(&self) -> bool {
-        self.any() && self.elsewhere == 0
+        self.any() && self.unsure == 0
     }
 }

@@ -16,7 +16,7 @@ use super::block::{self, Decoded};
 use super::header::Placed;
 use super::text::{self, Link};
 use crate::chain::EndpointSettings;
-use crate::chain::endpoint::{Call, CallError, Endpoint};
+use crate::chain::endpoint::{BATCH_MAX, Call, CallError, Endpoint};
 use crate::chain::pool::{Answer, Answers, Endpoints, Identity, blame};
 use crate::chain::walk::{At, Chain};
 
@@ -24,6 +24,10 @@ use crate::chain::walk::{At, Chain};
 const OPTIONAL: [&str; 1] = ["scanblocks"];
 /// Outputs by which a mined transaction is looked for, the first ones.
 const OUTPUTS_TRIED: usize = 8;
+/// Calls that are made beside those about the mempool, in the same request.
+const FRAME: usize = 4;
+/// Transactions that a mempool is asked for in one request.
+pub const PRESENCE_MAX: usize = BATCH_MAX - FRAME;
 /// The largest height that is believed.
 const HEIGHT_MAX: u64 = 1 << 32;
 
@@ -65,6 +69,12 @@ impl RpcHeader {
 fn no_block() -> BlockHash {
     use bitcoin::hashes::Hash as _;
     BlockHash::all_zeros()
+}
+
+/// bitcoind's answer to `getblockheader`, as to where the block is.
+#[derive(Debug, Deserialize)]
+struct RpcDepth {
+    confirmations: i64,
 }
 
 /// bitcoind's answer to `getblockchaininfo`.
@@ -151,12 +161,32 @@ struct IndexInfo {
 /// What bitcoind calls its index of block filters.
 const FILTERS: &str = "basic block filter index";
 
-/// What an endpoint says of its mempool, and under which tip.
-pub struct Listing<T> {
+/// What an endpoint's mempool holds, and under which tip.
+pub struct Listing {
     /// What it holds.
-    pub holds: T,
+    pub txids: Vec<Txid>,
     /// Its tip and the height of that, if they did not move while it was asked, and its mempool is loaded.
     pub under: Option<(BlockHash, u64)>,
+}
+
+/// What an endpoint says of its tip and its mempool in one request.
+pub struct Standing {
+    /// Its tip, at the end.
+    pub best: BlockHash,
+    /// What its mempool holds, unless that is what it did not answer.
+    pub mempool: Option<Listing>,
+}
+
+/// How an endpoint's chain stands to our head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stands {
+    AtHead,
+    /// It has more blocks on top of our head: what it has in its mempool is in no block that we know.
+    Above,
+    /// What it has in its mempool may be in a block long since.
+    Behind,
+    /// On another branch, or on the move.
+    Elsewhere,
 }
 
 /// The bitcoinds of a network.
@@ -239,30 +269,21 @@ impl Node {
         self.at(index).call("getblockchaininfo", json!([])).await
     }
 
-    /// What an endpoint's mempool holds, in one request.
-    pub async fn mempool(&self, index: usize) -> Result<Listing<Vec<Txid>>, CallError> {
-        let (mut answers, under) = self.under_tip(index, &[("getrawmempool", json!([false]))]).await?;
-        let txids = answers.pop().unwrap_or_else(|| Err(CallError::Endpoint("no answer".into())));
-        Ok(Listing { holds: self.at(index).read(&txids?)?, under })
-    }
-
-    /// Calls about the mempool, and the tip that they were answered under, if it did not move meanwhile and the mempool is
-    /// loaded.
-    async fn under_tip(&self, index: usize, calls: &[Call]) -> Result<(Answers, Option<(BlockHash, u64)>), CallError> {
+    /// An endpoint's tip and what its mempool holds, in one request.
+    pub async fn standing(&self, index: usize) -> Result<Standing, CallError> {
         let endpoint = self.at(index);
         let best = ("getbestblockhash", json!([]));
-        let mut all = vec![best.clone(), ("getblockcount", json!([])), ("getmempoolinfo", json!([]))];
-        all.extend_from_slice(calls);
-        all.push(best);
-        let mut answers = endpoint.batches(&all).await?;
-        let after = answers.pop().and_then(Result::ok).map(|raw| endpoint.read::<BlockHash>(&raw)).transpose()?;
-        let mut frame = answers.drain(..3.min(answers.len()));
-        let before = frame.next().and_then(Result::ok).map(|raw| endpoint.read::<BlockHash>(&raw)).transpose()?;
-        let height = frame.next().and_then(Result::ok).map(|raw| endpoint.read::<u64>(&raw)).transpose()?;
-        let info = frame.next().and_then(Result::ok).map(|raw| endpoint.read::<MempoolInfo>(&raw)).transpose()?;
-        drop(frame);
-        let steady = before == after && info.is_some_and(|info| info.loaded);
-        Ok((answers, after.filter(|_| steady).zip(height)))
+        let listing = ("getrawmempool", json!([false]));
+        let calls = [best.clone(), ("getblockcount", json!([])), ("getmempoolinfo", json!([])), listing, best];
+        let answers = endpoint.batches(&calls).await?;
+        let [before, height, info, txids, after] = <[_; 5]>::try_from(answers).map_err(|_| no_answer())?;
+        let best: BlockHash = endpoint.read(&after?)?;
+        let steady = before.ok().map(|raw| endpoint.read::<BlockHash>(&raw)).transpose()? == Some(best);
+        let height = height.ok().map(|raw| endpoint.read(&raw)).transpose()?;
+        let loaded = info.ok().map(|raw| endpoint.read::<MempoolInfo>(&raw)).transpose()?.is_some_and(|it| it.loaded);
+        let under = height.filter(|_| steady && loaded).map(|height| (best, height));
+        let txids = txids.ok().map(|raw| endpoint.read(&raw)).transpose()?;
+        Ok(Standing { best, mempool: txids.map(|txids| Listing { txids, under }) })
     }
 
     /// Transactions by id, from one endpoint: each as far as it has them. Without an index that is its mempool.
@@ -278,11 +299,34 @@ impl Node {
         answers.into_iter().zip(txids).map(read).collect()
     }
 
-    /// Which of these transactions an endpoint's mempool has.
-    pub async fn in_mempool(&self, index: usize, txids: &[Txid]) -> Result<Listing<Vec<bool>>, CallError> {
-        let calls: Vec<_> = txids.iter().map(|txid| ("getmempoolentry", json!([txid]))).collect();
-        let (answers, under) = self.under_tip(index, &calls).await?;
-        Ok(Listing { holds: answers.iter().map(Result::is_ok).collect(), under })
+    /// Which of these transactions an endpoint's mempool has, and how its chain stood to our head meanwhile. Up to
+    /// [`PRESENCE_MAX`] are asked for in one request: a chain that grows fast leaves time for one.
+    pub async fn in_mempool(
+        &self,
+        index: usize,
+        txids: &[Txid],
+        head: &Link,
+    ) -> Result<(Vec<bool>, Stands), CallError> {
+        let endpoint = self.at(index);
+        let our_head = header_call(head.hash);
+        let mut calls = vec![our_head.clone(), ("getblockcount", json!([])), ("getmempoolinfo", json!([]))];
+        calls.extend(txids.iter().map(|txid| ("getmempoolentry", json!([txid]))));
+        calls.push(our_head);
+        let mut answers = endpoint.batches(&calls).await?;
+        let after = depth(endpoint, answers.pop())?;
+        let mut frame = answers.drain(..3.min(answers.len()));
+        let before = depth(endpoint, frame.next())?;
+        let height = frame.next().and_then(Result::ok).map(|raw| endpoint.read::<u64>(&raw)).transpose()?;
+        let info = frame.next().and_then(Result::ok).map(|raw| endpoint.read::<MempoolInfo>(&raw)).transpose()?;
+        drop(frame);
+        let stands = match (before, after) {
+            _ if !info.is_some_and(|info| info.loaded) => Stands::Elsewhere,
+            (Some(1), Some(1)) => Stands::AtHead,
+            (Some(_), Some(_)) => Stands::Above,
+            (None, None) if height.is_some_and(|height| height < head.height) => Stands::Behind,
+            _ => Stands::Elsewhere,
+        };
+        Ok((answers.iter().map(Result::is_ok).collect(), stands))
     }
 
     /// Where transactions were mined, as far as an endpoint tells: by its index of transactions, or by an output that is still
@@ -468,6 +512,17 @@ impl Node {
         };
         answers.iter().zip(links).take_while(|(answer, link)| in_chain(answer, link)).count()
     }
+}
+
+fn no_answer() -> CallError {
+    CallError::Endpoint("no answer".into())
+}
+
+/// How deep a block is in the endpoint's chain, 1 being the tip. `None` where it is not in it.
+fn depth(endpoint: &Endpoint, answer: Option<Result<Box<RawValue>, CallError>>) -> Result<Option<u64>, CallError> {
+    let Some(Ok(raw)) = answer else { return Ok(None) };
+    let RpcDepth { confirmations } = endpoint.read(&raw)?;
+    Ok(u64::try_from(confirmations).ok().filter(|depth| *depth > 0))
 }
 
 fn header_call(hash: BlockHash) -> Call {

@@ -1,6 +1,6 @@
 //! Searching blocks that are long gone by, for watches that look back: a few at a time between two looks at the chain, in one
 //! pass for all watches that wait, and by the node's index of block filters where it has one. What is found is reported at
-//! once; the look-ups are answered when the pass has come to the head. How far it has come is told with the source's health.
+//! once; the look-ups are answered, some at a time, when the pass has come to where the head was when it began. How far it has come is told with the source's health.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
@@ -11,7 +11,8 @@ use h402_watch_engine::input::Observation;
 
 use super::facts::Hit;
 use super::follow::Follower;
-use super::lookup::{pays, recipients, watched};
+use super::lookup::{Unanswered, pays, recipients, watched};
+use super::node::PRESENCE_MAX;
 use super::text::{self, Link};
 use crate::chain::pool::Answer;
 use crate::chain::walk::{At, Chain as _};
@@ -19,6 +20,8 @@ use crate::chain::{Search, Stopping};
 
 /// Blocks that are searched between two looks at the chain.
 const BLOCKS_AT_ONCE: u64 = 8;
+/// Look-ups of addresses that are answered together when their blocks were searched.
+const ANSWERED_AT_ONCE: usize = 1000;
 /// Blocks whose filters are searched in one request.
 const FILTERS_AT_ONCE: u64 = 500;
 /// Scripts that are searched for by filter; with more of them too many blocks match by chance.
@@ -34,13 +37,17 @@ pub struct Scan {
 }
 
 struct Pass {
-    look_ups: Vec<LookUp>,
+    look_ups: VecDeque<LookUp>,
+    /// Those that could not be answered when it had come to its end.
+    waiting: VecDeque<LookUp>,
     /// What is paid to, of a pass for addresses.
     scripts: HashSet<ScriptBuf>,
     /// What is looked for, of a pass for transactions.
     txids: HashSet<Txid>,
     start: u64,
     next: u64,
+    /// The head when it began: what joins above it is matched then.
+    end: u64,
     /// The hash of the block below the next, where that was searched.
     below: Option<BlockHash>,
     found: usize,
@@ -69,9 +76,9 @@ impl From<Stopping> for Ended {
 }
 
 impl Scan {
-    /// Has look-ups wait for the next pass.
-    pub fn add(&mut self, look_ups: Vec<LookUp>) {
-        self.waiting.extend(look_ups);
+    /// Has a look-up wait for the next pass.
+    pub fn add(&mut self, look_up: LookUp) {
+        self.waiting.push_back(look_up);
     }
 
     /// Whether there is something to search.
@@ -87,7 +94,7 @@ impl Scan {
     /// How far it has come.
     pub fn progress(&self) -> Option<Search> {
         let pass = self.pass.as_ref()?;
-        let watches = pass.look_ups.len() + self.waiting.len();
+        let watches = pass.look_ups.len() + pass.waiting.len() + self.waiting.len();
         Some(Search { from: pass.start, next: pass.next, watches })
     }
 }
@@ -99,9 +106,9 @@ impl Follower {
             return Ok(());
         }
         let Some(mut pass) = self.scan.pass.take().or_else(|| self.next_pass()) else { return Ok(()) };
-        let head = self.walk.mirror.head().map_or(0, |head| head.height);
-        if pass.next <= head {
-            match self.search(&mut pass, head).await {
+        let end = self.walk.mirror.head().map_or(0, |head| head.height).min(pass.end);
+        if pass.next <= end {
+            match self.search(&mut pass, end).await {
                 Ok(()) => {}
                 Err(Ended::Waits(why)) => {
                     tracing::debug!(network = %self.settings.network, why, "a search waits");
@@ -112,25 +119,33 @@ impl Follower {
             self.scan.pass = Some(pass);
             return Ok(());
         }
-        pass.look_ups = self.answer_now(std::mem::take(&mut pass.look_ups), true).await?;
-        if pass.look_ups.is_empty() {
+        let some = if pass.txids.is_empty() { ANSWERED_AT_ONCE } else { PRESENCE_MAX };
+        let some = pass.look_ups.drain(..some.min(pass.look_ups.len())).collect();
+        let Unanswered { waiting, rest } = self.answer_now(some, true).await?;
+        rest.into_iter().rev().for_each(|look_up| pass.look_ups.push_front(look_up));
+        pass.waiting.extend(waiting);
+        if pass.look_ups.is_empty() && pass.waiting.is_empty() {
             tracing::info!(network = %self.settings.network, from = pass.start, found = pass.found, "searched");
-        } else {
-            self.scan.rests = true;
-            self.scan.pass = Some(pass);
+            return Ok(());
         }
+        if pass.look_ups.is_empty() {
+            std::mem::swap(&mut pass.look_ups, &mut pass.waiting);
+            self.scan.rests = true;
+        }
+        self.scan.pass = Some(pass);
         Ok(())
     }
 
     /// The look-ups that wait, of one kind: a transaction is found by its id in each block, an address by filters.
     fn next_pass(&mut self) -> Option<Pass> {
         let for_txs = watched(self.scan.waiting.front()?).is_some();
-        let (look_ups, later): (Vec<_>, Vec<_>) =
+        let (look_ups, later): (VecDeque<_>, VecDeque<_>) =
             self.scan.waiting.drain(..).partition(|look_up| watched(look_up).is_some() == for_txs);
-        self.scan.waiting = later.into();
+        self.scan.waiting = later;
         let bottom = self.walk.mirror.bottom().map_or(0, |bottom| bottom.height);
         let from = |look_up: &LookUp| look_up.from_height.unwrap_or(bottom);
         let start = look_ups.iter().map(from).min()?;
+        let end = self.walk.mirror.head()?.height;
         let network = self.node.network();
         let script = |address: &Address| text::parse_address(address.as_str(), network).ok();
         let txids: HashSet<_> = look_ups.iter().filter_map(watched).collect();
@@ -138,10 +153,11 @@ impl Follower {
         let scripts: HashSet<_> = pay_to.filter_map(script).collect();
         tracing::info!(network = %self.settings.network, from = start, watches = look_ups.len(), "searching");
         let filters = !for_txs && scripts.len() <= FILTER_SCRIPTS_MAX;
-        Some(Pass { look_ups, scripts, txids, start, next: start, below: None, found: 0, filters })
+        let (waiting, next, below, found) = (VecDeque::new(), start, None, 0);
+        Some(Pass { look_ups, waiting, scripts, txids, start, next, end, below, found, filters })
     }
 
-    async fn search(&mut self, pass: &mut Pass, head: u64) -> Result<(), Ended> {
+    async fn search(&mut self, pass: &mut Pass, end: u64) -> Result<(), Ended> {
         if pass.next < self.pruned_below {
             tracing::warn!(
                 network = %self.settings.network, from = pass.next, to = self.pruned_below,
@@ -151,7 +167,7 @@ impl Follower {
         }
         let bottom = self.walk.mirror.bottom().map_or(0, |bottom| bottom.height);
         if pass.next >= bottom {
-            return self.search_kept(pass, head).await;
+            return self.search_kept(pass, end).await;
         }
         if pass.filters {
             let to = (bottom - 1).min(pass.next + FILTERS_AT_ONCE - 1);
@@ -169,8 +185,8 @@ impl Follower {
     }
 
     /// Searches blocks that are kept: our chain, whatever the endpoints are at. One that joins it from now on is matched then.
-    async fn search_kept(&mut self, pass: &mut Pass, head: u64) -> Result<(), Ended> {
-        for _ in 0..BLOCKS_AT_ONCE.min(head + 1 - pass.next) {
+    async fn search_kept(&mut self, pass: &mut Pass, end: u64) -> Result<(), Ended> {
+        for _ in 0..BLOCKS_AT_ONCE.min(end + 1 - pass.next) {
             let Some(link) = self.walk.mirror.at(pass.next).copied() else { break };
             self.search_next(pass, &link).await?;
         }
