@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use h402_watch_engine::changes::{Ask, Changes, EventKind};
+use h402_watch_engine::changes::{Ask, Changes, Event, EventKind};
 use h402_watch_engine::id::{NetworkId, Timestamp, WatchId};
 use h402_watch_engine::record::{NoWatch, Recorded};
 use h402_watch_engine::watch::Outcome;
@@ -42,6 +42,9 @@ const PRUNE_BATCH: usize = 2048;
 /// How long what nobody waits for may wait for a commit to go with. Each watch has a look-up whose answer alters it: by itself that
 /// would take as many commits as creating them.
 const UNHURRIED: Duration = Duration::from_millis(20);
+
+/// Events for which it is worth it to have another thread sign them.
+const SIGNED_AT_ONCE: usize = 16;
 
 /// How often the store is looked through for what may be forgotten.
 const PRUNE_PERIOD: Duration = Duration::from_secs(60);
@@ -250,9 +253,7 @@ impl Driver {
     fn commit(&mut self, now: Timestamp) -> Result<(), DriverError> {
         self.unhurried = None;
         let mut changes = self.engine.drain();
-        for event in &mut changes.events {
-            event.signature = self.signer.sign(&event.artefact);
-        }
+        sign(&self.signer, &mut changes.events);
         if !changes.is_empty() {
             let started = Instant::now();
             self.store.commit(now, &changes)?;
@@ -328,4 +329,25 @@ fn post(networks: &BTreeMap<NetworkId, DriverNetwork>, asks: Vec<(NetworkId, Ask
             net.mailbox.post(asks);
         }
     }
+}
+
+/// Signs events; many of them on as many threads as there are cores: one takes longer than all else that is done about it.
+fn sign(signer: &Signer, events: &mut [Event]) {
+    let sign = |events: &mut [Event]| {
+        for event in events {
+            event.signature = signer.sign(&event.artefact);
+        }
+    };
+    if events.len() < 2 * SIGNED_AT_ONCE {
+        return sign(events);
+    }
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let share = events.len().div_ceil(threads).max(SIGNED_AT_ONCE);
+    std::thread::scope(|scope| {
+        let (own, others) = events.split_at_mut(share);
+        for others in others.chunks_mut(share) {
+            scope.spawn(|| sign(others));
+        }
+        sign(own);
+    });
 }

@@ -34,6 +34,7 @@
 //! | `chain/endpoint`, `pool`, `query` | one URL; all of them; what an address has received |
 //! | `chain/evm/follow`, `finality` | heads, gaps, forks; what the chain says of its own finality |
 //! | `chain/evm/block`, `fetch`, `facts` | what moved in a block; fetched, checked and kept; what of it is watched |
+//! | `chain/evm/expected`, `ahead` | what is asked for with a head that was announced; several parts of a block in one request |
 //! | `chain/evm/verify`, `proof` | headers, roots and signers, recomputed; the branches under those roots |
 //! | `chain/evm/lookup`, `balance` | questions about what is there already; payments that leave no log |
 //! | `chain/evm/pool`, `wake` | blocks by JSON-RPC; WebSocket hints |

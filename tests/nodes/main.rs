@@ -48,6 +48,7 @@ mod support;
 
 mod chaos;
 mod faults;
+mod heads;
 mod outcomes;
 mod proofs;
 mod recovery;

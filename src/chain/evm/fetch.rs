@@ -13,9 +13,10 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::ahead::Together;
 use super::block::{Executed, InternalTransfer, check_receipts, from_flat, from_frames, read_deep};
 use super::pool::{Fetched, Pool};
-use super::proof::{self, Kept, Leaves};
+use super::proof::{self, Leaves};
 use super::text::Link;
 use super::verify::{self, Signed};
 use super::wire::RpcTx;
@@ -26,8 +27,6 @@ use crate::chain::pool::{Answer, Answers, blame, value};
 const CACHED_TXS_MAX: usize = 100_000;
 /// Tries to trace a block after which it is done without.
 const UNTRACED_MAX: u32 = 8;
-/// Failures in a row after which receipts and traces are no longer asked for together.
-const PREFETCH_FAILURES_MAX: u32 = 3;
 
 /// What the body of a transaction tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,20 +60,20 @@ pub type Internal = Arc<Vec<Vec<InternalTransfer>>>;
 
 /// What was fetched of a block so far.
 #[derive(Clone, Default)]
-struct Parts {
+pub(super) struct Kept {
     /// The list of transactions that the rest belongs to: positions in it are what the rest goes by.
     list: Vec<B256>,
     block: Option<Fetched>,
-    receipts: Option<Arc<Receipts>>,
+    pub(super) receipts: Option<Arc<Receipts>>,
     bodies: Option<Arc<Bodies>>,
-    internal: Option<Internal>,
+    pub(super) internal: Option<Internal>,
     /// Tries to trace it that came to nothing.
     untraced: u32,
 }
 
 /// Whether roots of this chain's headers can be recomputed from what nodes answer (research/evm.md §2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Roots {
+pub(super) enum Roots {
     /// Not yet, as far as was tried.
     Differ,
     /// They could once: what doesn't match is a lie.
@@ -83,15 +82,17 @@ enum Roots {
 
 /// Fetches and keeps what blocks hold.
 pub struct Blocks {
-    quorum: usize,
-    cache: HashMap<B256, Parts>,
+    pub(super) quorum: usize,
+    cache: HashMap<B256, Kept>,
     order: VecDeque<(B256, usize)>,
     cached_txs: usize,
-    leaves: Kept,
-    receipt_roots: Roots,
-    transaction_roots: Roots,
-    /// How often in a row receipts and traces could not be had together.
-    prefetch_failures: u32,
+    pub(super) leaves: proof::Kept,
+    pub(super) receipt_roots: Roots,
+    pub(super) transaction_roots: Roots,
+    pub(super) together: Together,
+    /// Bodies of the transactions of a block that came before anybody asked for them, and from whom. They are checked when somebody
+    /// does.
+    pub(super) unread_bodies: Option<(B256, usize, Box<RawValue>)>,
     warned: bool,
 }
 
@@ -102,17 +103,18 @@ impl Blocks {
             cache: HashMap::new(),
             order: VecDeque::new(),
             cached_txs: 0,
-            leaves: Kept::default(),
+            leaves: proof::Kept::default(),
             receipt_roots: Roots::Differ,
             transaction_roots: Roots::Differ,
-            prefetch_failures: 0,
+            together: Together::default(),
+            unread_bodies: None,
             warned: false,
         }
     }
 
-    fn parts(&mut self, block: &Fetched) -> &mut Parts {
+    pub(super) fn parts(&mut self, block: &Fetched) -> &mut Kept {
         let list = &block.block.transactions;
-        let fresh = || Parts { list: list.clone(), ..Parts::default() };
+        let fresh = || Kept { list: list.clone(), ..Kept::default() };
         // An empty block takes room too.
         let (hash, txs) = (block.block.hash, list.len() + 1);
         if self.cache.get(&hash).is_some_and(|parts| parts.list != *list) {
@@ -143,10 +145,17 @@ impl Blocks {
         self.parts(block).block = Some(block.clone());
     }
 
+    /// Whether its receipts, the bodies of its transactions, the calls inside of them are still to be fetched.
+    pub(super) fn lacks(&mut self, block: &Fetched) -> (bool, bool, bool) {
+        let unread = self.unread_bodies.as_ref().is_some_and(|(of, ..)| *of == block.block.hash);
+        let parts = self.parts(block);
+        (parts.receipts.is_none(), parts.bodies.is_none() && !unread, parts.internal.is_none())
+    }
+
     /// Forgets what was fetched of a block: parts of it contradict each other.
     fn forget(&mut self, block: &Fetched) {
         let parts = self.parts(block);
-        *parts = Parts { list: std::mem::take(&mut parts.list), ..Parts::default() };
+        *parts = Kept { list: std::mem::take(&mut parts.list), ..Kept::default() };
     }
 
     /// The receipts of a block.
@@ -209,40 +218,6 @@ impl Blocks {
     fn warn_once(&mut self) {
         if !std::mem::replace(&mut self.warned, true) {
             tracing::warn!("what this chain's nodes say can't be recomputed: it is taken at their word");
-        }
-    }
-
-    /// Receipts and traces of a block in one request, where an endpoint offers both and its word is enough.
-    ///
-    /// What can't be had so is left to [`Blocks::receipts`] and [`Blocks::internal`].
-    pub async fn prefetch(&mut self, pool: &Pool, block: &Fetched) {
-        let parts = self.parts(block);
-        let known = parts.receipts.is_some() || parts.internal.is_some();
-        let given_up = self.prefetch_failures >= PREFETCH_FAILURES_MAX;
-        if known || given_up || self.quorum > 1 || self.receipt_roots != Roots::Match {
-            return;
-        }
-        let height = format!("{:#x}", block.block.number.0);
-        let calls = [("eth_getBlockReceipts", json!([block.block.hash])), ("trace_block", json!([height]))];
-        let read = |endpoint: &Endpoint, mut answers: Answers| {
-            let traces = answers.pop();
-            let Some((raw, txs)) = read_receipts(endpoint, answers, block)? else { return Ok(None) };
-            let Some(encodings) = verify::receipts(block, &raw) else {
-                return Err(blame(endpoint, "receipts that don't match the block's root"));
-            };
-            let traced = match traces {
-                Some(Ok(raw)) if raw.get() != "null" => from_flat(block, endpoint.read(&raw)?),
-                _ => None,
-            };
-            Ok(Some((txs, encodings, traced)))
-        };
-        let answer = pool.first(0, &calls, read).await;
-        self.prefetch_failures = if let Answer::Failed(_) = answer { self.prefetch_failures + 1 } else { 0 };
-        if let Answer::Found(_, (txs, encodings, traced)) = answer {
-            self.leaves.add(block.block.hash, Leaves { receipts: Some(encodings), transactions: None });
-            let parts = self.parts(block);
-            parts.receipts = Some(Arc::new(Receipts { txs, verification: Verification::Trie }));
-            parts.internal = traced.map(Arc::new);
         }
     }
 
@@ -313,7 +288,13 @@ impl Blocks {
                     None => Err(CallError::Node { code: 0, message: UNMATCHED.into() }),
                 }
             };
-            match pool.first(0, &calls, read).await {
+            let came = self.unread_bodies.take_if(|(of, ..)| *of == block.block.hash);
+            let came = came.and_then(|(_, from, raw)| Some((from, read(pool.at(from), vec![Ok(raw)]).ok()??)));
+            let answer = match came {
+                Some((from, read)) => Answer::Found(from, read),
+                None => pool.first(0, &calls, read).await,
+            };
+            match answer {
                 Answer::Found(_, (txs, signed, encodings)) => {
                     self.transaction_roots = Roots::Match;
                     self.leaves.add(block.block.hash, Leaves { receipts: None, transactions: Some(encodings) });
@@ -407,10 +388,14 @@ struct FullBlock {
     transactions: Vec<RpcTx>,
 }
 
-type Checked = (Box<RawValue>, Vec<Executed>);
+pub(super) type Checked = (Box<RawValue>, Vec<Executed>);
 
 /// Receipts in one answer for the block, or in one for each transaction.
-fn read_receipts(endpoint: &Endpoint, answers: Answers, block: &Fetched) -> Result<Option<Checked>, CallError> {
+pub(super) fn read_receipts(
+    endpoint: &Endpoint,
+    answers: Answers,
+    block: &Fetched,
+) -> Result<Option<Checked>, CallError> {
     let one = block.block.transactions.len() == 1;
     let raw = if answers.len() == 1 && !(one && is_object(&answers)) {
         let Some(raw) = value(answers)? else { return Ok(None) };

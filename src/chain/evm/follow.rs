@@ -1,12 +1,12 @@
 //! Following the chain: the tip is asked for, gaps are filled, forks are walked back by hash, and each block that joins is
 //! reported with what it holds of what is watched (research/evm.md §2.2).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 use futures_util::StreamExt;
 use h402_watch_engine::changes::LookUp;
 use h402_watch_engine::input::{Block, Observation, TxFact};
@@ -14,9 +14,11 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
+use super::ahead::Parts;
 use super::balance::Balances;
+use super::expected::Expected;
 use super::facts::{self, Hit, Matcher};
-use super::fetch::{Blocks, Internal};
+use super::fetch::{Blocks, Internal, Receipts};
 use super::pool::{Fetched, Pool};
 use super::text::{self, Link, bytes};
 use super::wake::{self, Hint};
@@ -54,8 +56,8 @@ pub(super) struct Follower {
     pub(super) look_ups: VecDeque<LookUp>,
     /// The address query that is being answered.
     pub(super) query: Option<Searching<B256>>,
-    /// Watched transactions that a mempool had, and no block yet.
-    pub(super) seen: BTreeSet<B256>,
+    /// Watched transactions that a mempool had, and no block yet; with who signed them, where that was checked.
+    pub(super) seen: BTreeMap<B256, Option<Address>>,
     /// The last of those that was looked for again.
     pub(super) swept_to: Option<B256>,
     /// Transactions that were not found, by the poll at which to look again, and how often that was done.
@@ -76,6 +78,13 @@ pub(super) struct Follower {
     silent_heads: u32,
     ws_up: bool,
     behind: bool,
+    /// The head that a WebSocket announced, until the tip is asked for.
+    pub(super) announced: Option<(B256, u64)>,
+    /// The tip is to be asked for again soon: it was announced, and is not there yet.
+    early: bool,
+    pub(super) expected: Expected,
+    /// The blocks that the endpoint of a tip, which is named, gave its tags to at the same time.
+    pub(super) tagged_with: Option<(B256, Vec<Option<RpcBlock>>)>,
 }
 
 impl Follower {
@@ -96,7 +105,7 @@ impl Follower {
             reports,
             look_ups: VecDeque::new(),
             query: None,
-            seen: BTreeSet::new(),
+            seen: BTreeMap::new(),
             swept_to: None,
             retries: BTreeMap::new(),
             polls: 0,
@@ -112,6 +121,10 @@ impl Follower {
             silent_heads: 0,
             ws_up: false,
             behind: false,
+            announced: None,
+            early: false,
+            expected: Expected::default(),
+            tagged_with: None,
         }
     }
 
@@ -133,8 +146,8 @@ impl Follower {
                 Some(hint) = hints.next() => match hint {
                     Hint::Up => self.ws_up = true,
                     Hint::Down => self.ws_up = false,
-                    Hint::Head => {
-                        self.silent_heads = 0;
+                    Hint::Head(announced) => {
+                        (self.announced, self.silent_heads) = (announced, 0);
                         poll = true;
                     }
                     Hint::Pending(hash) => self.hear(hash).await?,
@@ -160,7 +173,7 @@ impl Follower {
         if self.behind {
             return Duration::ZERO;
         }
-        if self.unfinished.is_some() || self.walk.is_undecided() || !self.look_ups.is_empty() {
+        if self.early || self.unfinished.is_some() || self.walk.is_undecided() || !self.look_ups.is_empty() {
             return RETRY.min(self.settings.poll_interval);
         }
         if self.ws_up { 3 * self.settings.block_time.max(RETRY) } else { self.settings.poll_interval }
@@ -169,7 +182,7 @@ impl Follower {
     /// Asks for the tip, and follows.
     async fn poll(&mut self) -> Result<(), Stopping> {
         self.polls += 1;
-        self.behind = false;
+        (self.behind, self.early) = (false, false);
         self.finish().await?;
         // One that is behind, or on a branch that can't be followed, must not hold up the others.
         for _ in 0..self.pool.len() {
@@ -189,12 +202,19 @@ impl Follower {
     /// Asks the preferred endpoint for the tip, and follows it.
     async fn poll_preferred(&mut self) -> Result<HealthState, Stopping> {
         let asked_at = self.settings.clock.now();
-        let (source, tip) = match self.pool.latest(self.preferred).await {
+        let announced = self.announced.take();
+        let (source, tip) = match self.tip(announced).await {
             Answer::Found(source, tip) => (source, tip),
             Answer::Absent => return Ok(HealthState::Degraded("no endpoint has a tip".into())),
-            Answer::Failed(error) => return Ok(HealthState::Degraded(error)),
+            Answer::Failed(error) => {
+                // It may be no more than what was asked for with it.
+                self.early = announced.is_some();
+                return Ok(HealthState::Degraded(error));
+            }
         };
         self.preferred = source;
+        // Where several nodes share a URL, one announces what another does not have yet.
+        self.early = announced.is_some_and(|(_, height)| height > tip.block.number.0);
         let same = self.walk.mirror.judge(&Link::from(&tip.block)) == Tip::Same;
         Ok(match self.follow(source, tip).await? {
             Ok(true) if self.unfinished.is_some() => HealthState::Degraded("a block's receipts are missing".into()),
@@ -371,20 +391,17 @@ impl Follower {
         if block.block.transactions.is_empty() {
             return Ok(Vec::new());
         }
-        let (by_receipts, native) = {
+        let (parts, native) = {
             let wants = self.mailbox.interests();
             let open = &wants.interests;
             self.blocks.prove(open.proofs);
-            let bulk = !open.recipients.is_empty() || !open.authorizations.is_empty() || !open.spends.is_empty();
-            let named = || block.block.transactions.iter().any(|hash| facts::names(open, *hash));
-            (bulk || named(), open.recipients.has_asset(bytes::NATIVE))
+            let named = block.block.transactions.iter().any(|hash| facts::names(open, *hash));
+            (self.parts_of(open, block.block.number.0, named), open.recipients.has_asset(bytes::NATIVE))
         };
-        if !by_receipts {
+        if !parts.receipts {
             return Ok(Vec::new());
         }
-        if native && self.traces() {
-            self.blocks.prefetch(&self.pool, block).await;
-        }
+        self.blocks.prefetch(&self.pool, block, parts).await;
         let receipts = self.blocks.receipts(&self.pool, block).await?;
         if native && self.settings.quorum > 1 {
             // Who is paid in native coin stands in the transactions; a receipt's word for it is one endpoint's.
@@ -409,12 +426,20 @@ impl Follower {
             return Ok(Vec::new());
         }
         let receipts = self.blocks.receipts(&self.pool, block).await?;
+        let traces = self.traces() && hits.iter().any(|(position, hit)| calls_by_receipt(&receipts, *position, *hit));
+        self.blocks.prefetch(&self.pool, block, Parts { receipts: false, bodies: true, traces }).await;
         let bodies = self.blocks.bodies(&self.pool, block).await?;
         // A transaction that calls a contract may pay from inside it.
         let calls = |(position, hit): (&usize, &Hit)| {
             *hit != Hit::Recipient && bodies.txs.get(*position).is_some_and(|body| body.calls)
         };
-        if let Some(position) = hits.keys().find(|position| !bodies.is_genuine(**position)) {
+        // The hash of one that was checked in the mempool is the hash of its signature too.
+        let signed = |position: usize| {
+            let signer = block.block.transactions.get(position).and_then(|hash| self.seen.get(hash)).copied().flatten();
+            signer.is_some() && signer == bodies.txs.get(position).map(|body| body.from)
+        };
+        let genuine = |position: usize| signed(position) || bodies.is_genuine(position);
+        if let Some(position) = hits.keys().find(|position| !genuine(**position)) {
             return Err(format!("transaction {position} was not signed by its sender"));
         }
         let (any_calls, native, proofs) = {
@@ -446,7 +471,7 @@ impl Follower {
         self.blocks.internal(&self.pool, block, insist).await
     }
 
-    fn traces(&self) -> bool {
+    pub(super) fn traces(&self) -> bool {
         matches!(self.settings.internal_transfers, InternalTransfers::Auto | InternalTransfers::Trace)
     }
 
@@ -459,4 +484,9 @@ impl Follower {
         let health = Health { state: self.state.clone(), tip, endpoints, search: None, searched_from: 0 };
         self.reports.health(health).await
     }
+}
+
+/// Whether a receipt shows that a transaction calls a contract, of which the calls are to be looked at.
+fn calls_by_receipt(receipts: &Receipts, position: usize, hit: Hit) -> bool {
+    hit != Hit::Recipient && receipts.txs.get(position).is_some_and(|tx| tx.to.is_none() || !tx.transfers.is_empty())
 }

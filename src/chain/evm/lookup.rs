@@ -126,7 +126,8 @@ impl Follower {
             Whereabouts::Nowhere | Whereabouts::Above => Ok(Vec::new()),
             Whereabouts::Elsewhere => Err("in a block of another branch".into()),
             Whereabouts::Mempool(tx, genuine) => {
-                self.seen.insert(hash);
+                self.see(tx, *genuine);
+                self.expect(tx);
                 Ok(vec![facts::pending(tx, *genuine)])
             }
             Whereabouts::Block(block) => {
@@ -352,7 +353,11 @@ impl Follower {
                     self.reports.observe(Observation::Missing { tx, under: under.clone() }).await?;
                 }
                 Whereabouts::Mempool(pending, genuine) => {
-                    self.seen.insert(hash);
+                    self.see(pending, *genuine);
+                    // One that was looked for because it had gone may stay there for long.
+                    if !missing {
+                        self.expect(pending);
+                    }
                     self.reports.observe(Observation::Seen(facts::pending(pending, *genuine))).await?;
                 }
                 Whereabouts::Block(_) => {
@@ -366,10 +371,16 @@ impl Follower {
         Ok(())
     }
 
+    /// A mempool has a watched transaction.
+    fn see(&mut self, tx: &RpcTx, genuine: bool) {
+        let signer = (genuine && self.pool.recomputes()).then_some(tx.from);
+        self.seen.insert(tx.hash, signer);
+    }
+
     /// A hint that a transaction entered a mempool.
     pub(super) async fn hear(&mut self, hash: B256) -> Result<(), Stopping> {
         let watched = facts::names(&self.mailbox.interests().interests, hash);
-        if !watched || self.seen.contains(&hash) || self.walk.mirror.head().is_none() {
+        if !watched || self.seen.contains_key(&hash) || self.walk.mirror.head().is_none() {
             return Ok(());
         }
         match self.find(&[hash]).await {
@@ -389,7 +400,7 @@ impl Follower {
         let due: Vec<_> = {
             let due = std::mem::replace(&mut self.retries, later).into_values().flatten();
             let wants = self.mailbox.interests();
-            due.filter(|(_, hash)| facts::names(&wants.interests, *hash) && !self.seen.contains(hash)).collect()
+            due.filter(|(_, hash)| facts::names(&wants.interests, *hash) && !self.seen.contains_key(hash)).collect()
         };
         for batch in due.chunks(BATCH_MAX) {
             let hashes: Vec<_> = batch.iter().map(|(_, hash)| *hash).collect();
@@ -419,14 +430,12 @@ impl Follower {
             return Ok(());
         }
         let batch = self.next_swept();
-        for hash in &batch {
-            self.seen.remove(hash);
-        }
+        let swept: Vec<_> = batch.iter().filter_map(|hash| self.seen.remove_entry(hash)).collect();
         match self.find(&batch).await {
             // Those that are still there are put back.
             Ok(found) => self.tell(found, true).await,
             Err(_) => {
-                self.seen.extend(batch);
+                self.seen.extend(swept);
                 Ok(())
             }
         }
@@ -435,7 +444,7 @@ impl Follower {
     /// Some of those that were seen, in turn. What is watched no more is forgotten on the way.
     fn next_swept(&mut self) -> Vec<B256> {
         let from = self.swept_to.take().map_or(Bound::Unbounded, Bound::Excluded);
-        let passed: Vec<_> = self.seen.range((from, Bound::Unbounded)).take(SWEPT_MAX).copied().collect();
+        let passed: Vec<_> = self.seen.range((from, Bound::Unbounded)).take(SWEPT_MAX).map(|(hash, _)| *hash).collect();
         let wants = self.mailbox.interests();
         let mut batch = Vec::new();
         for hash in &passed {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use alloy_primitives::B256;
 use serde_json::json;
@@ -13,12 +14,19 @@ use super::text::Link;
 use super::verify;
 use super::wire::{Quantity, RpcBlock};
 use crate::chain::EndpointSettings;
-use crate::chain::endpoint::{CallError, Endpoint};
+use crate::chain::endpoint::{Call, CallError, Endpoint};
 use crate::chain::pool::{Answer, Answers, Endpoints, Identity, NUMBER_MAX, blame, value};
 use crate::chain::walk::{At, Chain};
 
 /// Methods that can be done without.
 const OPTIONAL: [&str; 3] = ["eth_getBlockReceipts", "trace_block", "debug_traceBlockByHash"];
+
+/// How long what is asked for together with a tip may hold it back.
+const FURTHER_LIMIT: Duration = Duration::from_secs(2);
+
+fn latest() -> Call {
+    ("eth_getBlockByNumber", json!(["latest", false]))
+}
 
 /// The endpoints of an EVM chain.
 pub struct Pool {
@@ -56,14 +64,37 @@ impl Pool {
 
     /// The block that an endpoint claims as its tip.
     pub async fn latest(&self, start: usize) -> Answer<Fetched> {
-        self.first(start, &[("eth_getBlockByNumber", json!(["latest", false]))], |endpoint, answers| {
-            let block = self.read_block(endpoint, answers)?;
-            if let Some(block) = &block {
-                endpoint.set_tip(Link::from(&block.block).block_ref());
-            }
-            Ok(block)
-        })
-        .await
+        self.first(start, &[latest()], |endpoint, answers| self.read_tip(endpoint, answers)).await
+    }
+
+    /// The same of one endpoint, which is up, and its answers to further calls in the same request. An error may be about the further ones.
+    pub async fn latest_with(&self, index: usize, further: &[Call]) -> Result<(Fetched, Answers), CallError> {
+        let nothing = || CallError::Endpoint("no tip".into());
+        let endpoint = self.at(index);
+        let calls: Vec<_> = std::iter::once(latest()).chain(further.iter().cloned()).collect();
+        let answered = tokio::time::timeout(FURTHER_LIMIT, endpoint.batch(&calls)).await;
+        let late = |_| CallError::Endpoint("a tip with what belongs to it takes too long".into());
+        let mut answers = answered.map_err(late)??;
+        let further = answers.split_off(1.min(answers.len()));
+        let tip = self.read_tip(endpoint, answers)?.ok_or_else(nothing)?;
+        Ok((tip, further))
+    }
+
+    /// An endpoint's answers to what is asked for beside a tip.
+    pub async fn beside(&self, index: usize, calls: &[Call]) -> Result<Answers, CallError> {
+        if calls.is_empty() {
+            return Ok(Vec::new());
+        }
+        let late = |_| CallError::Endpoint("what belongs to a tip takes too long".into());
+        tokio::time::timeout(FURTHER_LIMIT, self.at(index).batch(calls)).await.map_err(late)?
+    }
+
+    fn read_tip(&self, endpoint: &Endpoint, answers: Answers) -> Result<Option<Fetched>, CallError> {
+        let block = self.read_block(endpoint, answers)?;
+        if let Some(block) = &block {
+            endpoint.set_tip(Link::from(&block.block).block_ref());
+        }
+        Ok(block)
     }
 
     /// A block by its hash.

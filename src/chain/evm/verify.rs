@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use alloy_consensus::constants::EMPTY_ROOT_HASH;
+use alloy_consensus::crypto::secp256k1::recover_signer_unchecked;
 use alloy_consensus::transaction::SignerRecoverable as _;
 use alloy_consensus::{self as consensus, TxEnvelope};
 use alloy_eips::eip2718::Encodable2718 as _;
@@ -54,7 +55,8 @@ pub struct Signed {
 impl Signed {
     /// Who signed it.
     pub fn signer(&self) -> Option<Address> {
-        self.signature.recover_address_from_prehash(&self.hash).ok()
+        // Whatever its `s`, of which some chains accept both.
+        recover_signer_unchecked(&self.signature, self.hash).ok()
     }
 }
 

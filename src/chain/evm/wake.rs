@@ -8,7 +8,11 @@ use alloy_provider::{Provider, RootProvider};
 use alloy_rpc_client::{RpcClient, WsConnect};
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use futures_util::stream::{BoxStream, StreamExt, unfold};
+use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use super::wire::Quantity;
+use crate::chain::pool::NUMBER_MAX;
 
 /// How long a connection may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -21,8 +25,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 pub enum Hint {
     /// Connected: heads are announced from now on.
     Up,
-    /// There is a new head.
-    Head,
+    /// There is a new head: its hash and its height, where they could be read.
+    Head(Option<(B256, u64)>),
     /// A transaction entered the mempool.
     Pending(B256),
     /// Not connected any more.
@@ -76,7 +80,7 @@ async fn connect(url: &str) -> Option<(RootProvider, BoxStream<'static, Hint>)> 
     let client = RpcClient::connect_pubsub(connection).await.ok()?;
     let provider: RootProvider = RootProvider::new(client);
     let heads = provider.subscribe::<_, Box<RawValue>>(("newHeads",)).await.ok()?;
-    let heads = heads.into_stream().map(|_| Hint::Head).chain(end());
+    let heads = heads.into_stream().map(|head| Hint::Head(announced(&head))).chain(end());
     let pending = match provider.subscribe::<_, B256>(("newPendingTransactions",)).await {
         Ok(pending) => pending.into_stream().map(Hint::Pending).chain(end()).boxed(),
         // Not every node tells its mempool.
@@ -85,6 +89,17 @@ async fn connect(url: &str) -> Option<(RootProvider, BoxStream<'static, Hint>)> 
     let merged = futures_util::stream::select(heads, pending);
     let until_down = merged.take_while(|hint| std::future::ready(*hint != Hint::Down));
     Some((provider, until_down.boxed()))
+}
+
+/// What a notification says of a head.
+fn announced(head: &RawValue) -> Option<(B256, u64)> {
+    #[derive(Deserialize)]
+    struct Head {
+        hash: B256,
+        number: Quantity,
+    }
+    let Head { hash, number } = serde_json::from_str(head.get()).ok()?;
+    (number.0 <= NUMBER_MAX).then_some((hash, number.0))
 }
 
 /// Says that a subscription ended.

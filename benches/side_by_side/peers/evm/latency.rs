@@ -181,19 +181,22 @@ struct Bare {
 }
 
 impl Bare {
-    /// What we ask for a block that matches, one request after the other; and reads what the next one depends on.
+    /// What we ask for a block that matches: all at once where it was announced, else once the tip is known, and read.
     async fn fetch(&self, case: Case) -> Duration {
-        let started = Instant::now();
-        let latest = self.post(&[("eth_getBlockByNumber", json!(["latest", false]))]).await;
-        let latest: Value = serde_json::from_str(&latest).expect("JSON");
-        let (hash, number) = (&latest["result"]["hash"], &latest["result"]["number"]);
+        let latest = ("eth_getBlockByNumber", json!(["latest", false]));
+        let mut started = Instant::now();
+        let tip: Value = serde_json::from_str(&self.post(std::slice::from_ref(&latest)).await).expect("JSON");
+        let (hash, number) = (&tip["result"]["hash"], &tip["result"]["number"]);
         let receipts = ("eth_getBlockReceipts", json!([hash]));
-        let trace = ("trace_block", json!([number]));
-        let bodies = ("eth_getBlockByHash", json!([hash, true]));
-        let requests: &[&[(&str, Value)]] =
-            if case.native { &[&[receipts, trace], &[bodies]] } else { &[&[receipts], &[bodies], &[trace]] };
-        for calls in requests {
-            self.post(calls).await;
+        let bodies = [("eth_getBlockByHash", json!([hash, true])), ("trace_block", json!([number]))];
+        if case.subscribes {
+            let [safe, finalized] = ["safe", "finalized"].map(|tag| ("eth_getBlockByNumber", json!([tag, false])));
+            let with_tip = [latest, receipts, safe, finalized];
+            started = Instant::now();
+            tokio::join!(self.post(&with_tip), self.post(&bodies));
+        } else {
+            let [bodies, trace] = bodies;
+            self.post(&[receipts, bodies, trace]).await;
         }
         started.elapsed()
     }
