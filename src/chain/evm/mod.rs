@@ -1,9 +1,10 @@
 //! EVM chains, over JSON-RPC.
 //!
-//! A head costs one request, and one more while something is watched that only receipts can tell, unless a WebSocket announced it:
-//! then both travel in one. What is expected to match is asked for beside it. Everything is fetched by block hash and checked against the header's roots. alloy is the transport and the types; its pending-transaction
-//! heartbeat and its fallback layer are not used: the first reports orphaned transactions as confirmed, the second takes
-//! the first answer that comes, `null` included.
+//! A head costs one request, and one more while something is watched that only receipts can tell, unless a WebSocket announced
+//! it: then both travel in one. What is expected to match is asked for beside it. Everything is fetched by block hash and
+//! checked against the header's roots. alloy is the transport and the types; its pending-transaction heartbeat and its
+//! fallback layer are not used: the first reports orphaned transactions as confirmed, the second takes the first answer that
+//! comes, `null` included.
 
 mod ahead;
 mod balance;
