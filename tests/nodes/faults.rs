@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::BINARY;
 use crate::support::anvil::{Anvil, OTHER, THIRD, quantity, shop, unix_time};
-use crate::support::client::{Client, address, spec, tx, with};
+use crate::support::client::{Client, address, now_ms, spec, tx, with};
 use crate::support::proxy::{Proxy, Reply, Wire};
 use crate::support::service::{Service, Setup};
 
@@ -382,6 +382,42 @@ async fn a_replacement_that_is_reorged_away_is_withdrawn() {
     proxy.switch(&other.http());
     let story = client.until(&id, "settled:success").await;
     assert!(!story.contains(&"replaced".to_owned()), "never spoken of: {story:?}");
+}
+
+/// A watch that was extended waits until the source has said where its transaction went, and no longer: also where the source
+/// was not told that at first.
+#[tokio::test]
+async fn what_left_the_chain_is_looked_for_until_that_is_answered() {
+    let (anvil, other) = twins().await;
+    let proxy = Proxy::before(&anvil.http()).await;
+    let service = Service::start(BINARY, Setup::http(proxy.http())).await;
+    let mut client = service.client().await;
+    let due = now_ms() + 5_000;
+    let hash = anvil.pay(&shop(1), 100).await;
+    let asked = with(spec(tx(&hash), &shop(1), 100, 5), |terms| {
+        terms.deadline_ms = due;
+        terms.set_at_deadline(v1::AtDeadline::Extend);
+    });
+    let id = client.create(asked).await;
+    client.until(&id, "seen").await;
+    anvil.mine(1).await;
+    client.until(&id, "included").await;
+    proxy.behave(|method, _, result| match method {
+        "eth_getTransactionByHash" => Reply::Error(-32000, "busy"),
+        _ => Reply::Result(result),
+    });
+    other.mine(3).await;
+    proxy.switch(&other.http());
+    client.until(&id, "orphaned").await;
+    while now_ms() <= due {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    other.mine(1).await;
+    client.head(other.height().await).await;
+    assert_ne!(client.get(&id).await.state(), v1::State::Settled, "it may be anywhere");
+    proxy.behave(|_, _, result| Reply::Result(result));
+    let story = client.until(&id, "settled:failed:deadline_passed").await;
+    assert_eq!(story, ["seen", "included", "orphaned", "settled:failed:deadline_passed"]);
 }
 
 /// Edge case 12: one node does not know the transaction, another one does.

@@ -1,7 +1,7 @@
 //! Following the chain: the tip is asked for, gaps are filled, forks are walked back by hash, and each block that joins is
 //! reported with what it holds of what is watched (research/evm.md §2.2).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +60,8 @@ pub(super) struct Follower {
     pub(super) seen: BTreeMap<B256, Option<Address>>,
     /// The last of those that was looked for again.
     pub(super) swept_to: Option<B256>,
+    /// Transactions that left the chain or a mempool, and could not be told of yet.
+    pub(super) lost: BTreeSet<B256>,
     /// Transactions that were not found, by the poll at which to look again, and how often that was done.
     pub(super) retries: BTreeMap<u64, Vec<(u32, B256)>>,
     /// Polls so far.
@@ -107,6 +109,7 @@ impl Follower {
             query: None,
             seen: BTreeMap::new(),
             swept_to: None,
+            lost: BTreeSet::new(),
             retries: BTreeMap::new(),
             polls: 0,
             swept_at: None,
@@ -173,7 +176,8 @@ impl Follower {
         if self.behind {
             return Duration::ZERO;
         }
-        if self.early || self.unfinished.is_some() || self.walk.is_undecided() || !self.look_ups.is_empty() {
+        let waits = !self.look_ups.is_empty() || !self.lost.is_empty();
+        if self.early || self.unfinished.is_some() || self.walk.is_undecided() || waits {
             return RETRY.min(self.settings.poll_interval);
         }
         if self.ws_up { 3 * self.settings.block_time.max(RETRY) } else { self.settings.poll_interval }
@@ -195,6 +199,7 @@ impl Follower {
         self.ask_finality().await?;
         self.probe_balances().await?;
         self.look_again().await?;
+        self.locate_again().await?;
         self.sweep().await?;
         self.report_health().await
     }

@@ -9,7 +9,6 @@ use std::ops::Bound;
 
 use alloy_primitives::B256;
 use h402_watch_engine::changes::LookUp;
-use h402_watch_engine::id::TxId;
 use h402_watch_engine::input::{Observation, TxFact};
 use h402_watch_engine::request::Subject;
 use serde_json::json;
@@ -71,7 +70,7 @@ impl Follower {
             }
         }
         let orphans = self.mailbox.take_locates(BATCH_MAX);
-        self.locate(orphans).await?;
+        self.locate(orphans.iter().filter_map(|tx| tx.as_str().parse().ok()).collect()).await?;
         self.go_on_with_query().await;
         Ok(())
     }
@@ -324,26 +323,37 @@ impl Follower {
         said.map(|(uses, _)| uses)
     }
 
-    /// Where transactions went that left the chain.
-    async fn locate(&mut self, orphans: Vec<TxId>) -> Result<(), Stopping> {
-        let hashes: Vec<B256> = orphans.iter().filter_map(|tx| tx.as_str().parse().ok()).collect();
-        if hashes.is_empty() {
-            return Ok(());
-        }
-        match self.find(&hashes).await {
-            Ok(found) => self.tell(found, true).await,
-            Err(_) => {
-                // Asked again at the next poll.
-                hashes.into_iter().for_each(|hash| self.retry(1, 0, hash));
-                Ok(())
+    /// Where transactions went that left the chain. What can't be told is asked again at the next poll.
+    async fn locate(&mut self, lost: Vec<B256>) -> Result<(), Stopping> {
+        for batch in lost.chunks(BATCH_MAX) {
+            match self.find(batch).await {
+                Ok(found) => {
+                    let untold = self.tell(found, true).await?;
+                    self.lost.extend(untold);
+                }
+                Err(error) => {
+                    tracing::debug!(network = %self.settings.network, error, "what left the chain is not found yet");
+                    self.lost.extend(batch);
+                }
             }
         }
+        Ok(())
     }
 
-    /// Reports where transactions are, and with `missing` also which are nowhere.
-    async fn tell(&mut self, found: HashMap<B256, Whereabouts>, missing: bool) -> Result<(), Stopping> {
-        let Some(under) = self.walk.mirror.head().map(Link::block_ref) else { return Ok(()) };
+    /// Asks again where those went that could not be told.
+    pub(super) async fn locate_again(&mut self) -> Result<(), Stopping> {
+        let lost = std::mem::take(&mut self.lost);
+        self.locate(lost.into_iter().collect()).await
+    }
+
+    /// Reports where transactions are, and with `missing` also which are nowhere. Gives those back that it can't be told of yet:
+    /// they are in a block that did not join, or of which nothing more can be had.
+    async fn tell(&mut self, found: HashMap<B256, Whereabouts>, missing: bool) -> Result<Vec<B256>, Stopping> {
         let mut found: Vec<_> = found.into_iter().collect();
+        let Some(under) = self.walk.mirror.head().map(Link::block_ref) else {
+            return Ok(found.into_iter().map(|(hash, _)| hash).collect());
+        };
+        let mut untold = Vec::new();
         found.sort_unstable_by_key(|(hash, _)| *hash);
         for (hash, place) in found {
             let tx = text::tx(hash);
@@ -360,15 +370,19 @@ impl Follower {
                     }
                     self.reports.observe(Observation::Seen(facts::pending(pending, *genuine))).await?;
                 }
-                Whereabouts::Block(_) => {
-                    for fact in self.facts_about(hash, &place).await.unwrap_or_default() {
-                        self.reports.observe(Observation::Found(fact)).await?;
+                Whereabouts::Block(_) => match self.facts_about(hash, &place).await {
+                    Ok(facts) => {
+                        for fact in facts {
+                            self.reports.observe(Observation::Found(fact)).await?;
+                        }
                     }
-                }
-                _ => {}
+                    Err(_) => untold.push(hash),
+                },
+                Whereabouts::Above | Whereabouts::Elsewhere => untold.push(hash),
+                Whereabouts::Nowhere => {}
             }
         }
-        Ok(())
+        Ok(untold)
     }
 
     /// A mempool has a watched transaction.
@@ -383,10 +397,11 @@ impl Follower {
         if !watched || self.seen.contains_key(&hash) || self.walk.mirror.head().is_none() {
             return Ok(());
         }
-        match self.find(&[hash]).await {
-            Ok(found) => self.tell(found, false).await,
-            Err(_) => Ok(()),
+        if let Ok(found) = self.find(&[hash]).await {
+            // In a block it is found when that joins.
+            self.tell(found, false).await?;
         }
+        Ok(())
     }
 
     /// Has a transaction looked for again some polls from now.
@@ -433,12 +448,13 @@ impl Follower {
         let swept: Vec<_> = batch.iter().filter_map(|hash| self.seen.remove_entry(hash)).collect();
         match self.find(&batch).await {
             // Those that are still there are put back.
-            Ok(found) => self.tell(found, true).await,
-            Err(_) => {
-                self.seen.extend(swept);
-                Ok(())
+            Ok(found) => {
+                let untold = self.tell(found, true).await?;
+                self.lost.extend(untold);
             }
+            Err(_) => self.seen.extend(swept),
         }
+        Ok(())
     }
 
     /// Some of those that were seen, in turn. What is watched no more is forgotten on the way.
