@@ -8,8 +8,8 @@ use std::hash::{BuildHasher, RandomState};
 const FULL: usize = 8;
 /// The same, below which the last bucket is joined to the one that it was split from.
 const SPARSE: usize = 4;
-/// Entries by which a full bucket grows.
-const STEP: usize = 2;
+/// Entries that a bucket may have room for beyond those that it holds, after some left it.
+const SPARE: usize = 4;
 
 /// A map from keys of any length but none to `V` bytes each; with `V` = 0 a set. In no order. Keyed anew in each process, so that
 /// nobody can choose keys that share a bucket.
@@ -121,7 +121,8 @@ impl<const V: usize> Table<V> {
             return false;
         }
         if bucket.entries.capacity() - bucket.entries.len() < width {
-            bucket.entries.reserve_exact(STEP * width);
+            // For this one alone: a bucket is some hundred bytes, and room for a second in each would be a tenth of all.
+            bucket.entries.reserve_exact(width);
         }
         bucket.entries.extend_from_slice(key);
         bucket.entries.extend_from_slice(&value);
@@ -140,8 +141,8 @@ impl<const V: usize> Table<V> {
         let last = entries.len() - width;
         entries.copy_within(last.., place * width);
         entries.truncate(last);
-        if entries.capacity() - last > 2 * STEP * width {
-            entries.shrink_to(last + STEP * width);
+        if entries.capacity() - last > SPARE * width {
+            entries.shrink_to(last + SPARE / 2 * width);
         }
         self.buckets[at].marks = self.marks(at, state);
         self.len -= 1;

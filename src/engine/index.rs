@@ -26,30 +26,69 @@ impl Fingerprint {
     }
 }
 
+/// An ordinal in the order of its bytes, in as many as leave a node of the tree in 256 bytes: with eight it would take 320.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Short([u8; 6]);
+
+impl Short {
+    const MIN: Self = Self([0; 6]);
+    const MAX: Self = Self([0xff; 6]);
+
+    fn of(ordinal: Ordinal) -> Self {
+        let [0, 0, short @ ..] = ordinal.to_be_bytes() else {
+            unreachable!("a million watches a second make 2^48 of them in nine years");
+        };
+        Self(short)
+    }
+
+    fn ordinal(self) -> Ordinal {
+        let [a, b, c, d, e, f] = self.0;
+        Ordinal::from_be_bytes([0, 0, a, b, c, d, e, f])
+    }
+}
+
 /// Sets of watches. A tree, which never has to grow all at once, and has an order of its own.
 #[derive(Default)]
-pub(crate) struct Index(BTreeSet<(Fingerprint, Ordinal)>);
+pub(crate) struct Index(BTreeSet<(Fingerprint, Short)>);
 
 impl Index {
     /// Adds a watch. Returns whether it is the first.
     pub(crate) fn insert(&mut self, at: Fingerprint, watch: Ordinal) -> bool {
         let first = self.at(at).next().is_none();
-        self.0.insert((at, watch));
+        self.0.insert((at, Short::of(watch)));
         first
     }
 
     /// Takes a watch out. Returns whether it was the last.
     pub(crate) fn remove(&mut self, at: Fingerprint, watch: Ordinal) -> bool {
-        self.0.remove(&(at, watch)) && self.at(at).next().is_none()
+        self.0.remove(&(at, Short::of(watch))) && self.at(at).next().is_none()
     }
 
     /// The watches, oldest first.
     pub(crate) fn at(&self, at: Fingerprint) -> impl Iterator<Item = Ordinal> {
-        self.0.range((at, Ordinal::MIN)..=(at, Ordinal::MAX)).map(|(_, watch)| *watch)
+        self.0.range((at, Short::MIN)..=(at, Short::MAX)).map(|(_, watch)| watch.ordinal())
     }
 
     /// How many entries it has.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watches_are_found_oldest_first() {
+        let mut index = Index::default();
+        let (one, other) = (Fingerprint::of(0, &["one"]), Fingerprint::of(0, &["other"]));
+        let watches = [0, 1, 255, 256, 65_535, 65_536, 1 << 32, (1 << 48) - 1];
+        assert!(watches.iter().rev().map(|watch| index.insert(one, *watch)).eq([true].into_iter().chain([false; 7])));
+        assert!(index.insert(other, 300));
+        assert!(index.at(one).eq(watches));
+        assert!(!index.remove(one, 300), "it has another name");
+        assert!(watches.iter().map(|watch| index.remove(one, *watch)).eq([false; 7].into_iter().chain([true])));
+        assert!(index.at(one).next().is_none() && index.at(other).eq([300]));
     }
 }
