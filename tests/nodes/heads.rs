@@ -114,6 +114,13 @@ async fn settled(client: &mut Client, ids: &[String]) {
     }
 }
 
+/// Pays, mines and waits until all of it is settled.
+async fn pay_and_settle(anvil: &Anvil, client: &mut Client, token: &str, n: u64) {
+    let ids = pay(anvil, client, token, n).await;
+    anvil.mine(1).await;
+    settled(client, &ids).await;
+}
+
 /// Tip, receipts and traces travel in one request once the roots are known to match; nothing is asked for beside it while no
 /// transaction is expected.
 #[tokio::test]
@@ -217,18 +224,14 @@ async fn what_does_not_come_with_a_head_is_asked_for_by_itself() {
         let (anvil, proxy, _service, mut client) = announced(None).await;
         let token = anvil.token("TestERC20").await;
         client.head(anvil.height().await).await;
-        let ids = pay(&anvil, &mut client, &token, 0).await;
-        anvil.mine(1).await;
-        settled(&mut client, &ids).await;
+        pay_and_settle(&anvil, &mut client, &token, 0).await;
         let asked = AtomicU64::new(0);
         proxy.behave(move |method, _, result| {
             let withheld = withholds(method, 0) && withholds(method, asked.fetch_add(1, Ordering::SeqCst));
             if withheld { instead() } else { Reply::Result(result) }
         });
         for n in 1..4 {
-            let ids = pay(&anvil, &mut client, &token, n).await;
-            anvil.mine(1).await;
-            settled(&mut client, &ids).await;
+            pay_and_settle(&anvil, &mut client, &token, n).await;
         }
     }
 }
@@ -254,9 +257,7 @@ async fn falsehoods_that_come_with_a_head_are_refused() {
             vec![("bad".into(), proxy.http(), Some(anvil.ws())), ("good".into(), anvil.http(), Some(anvil.ws()))];
         let service = Service::start(BINARY, Setup { endpoints, ..Setup::default() }).await;
         let mut client = service.client().await;
-        let ids = pay(&anvil, &mut client, &token, 0).await;
-        anvil.mine(1).await;
-        settled(&mut client, &ids).await;
+        pay_and_settle(&anvil, &mut client, &token, 0).await;
         proxy.behave(move |method, _, mut result| {
             if method == falsified && (result.is_object() || !result[0].is_null()) {
                 change(&mut result);
@@ -264,9 +265,7 @@ async fn falsehoods_that_come_with_a_head_are_refused() {
             Reply::Result(result)
         });
         for n in 1..4 {
-            let ids = pay(&anvil, &mut client, &token, n).await;
-            anvil.mine(1).await;
-            settled(&mut client, &ids).await;
+            pay_and_settle(&anvil, &mut client, &token, n).await;
         }
     }
 }
@@ -277,21 +276,15 @@ async fn what_is_asked_for_at_once_may_fail_as_a_whole() {
     let (anvil, proxy, _service, mut client) = announced(None).await;
     let token = anvil.token("TestERC20").await;
     client.head(anvil.height().await).await;
-    let ids = pay(&anvil, &mut client, &token, 0).await;
-    anvil.mine(1).await;
-    settled(&mut client, &ids).await;
+    pay_and_settle(&anvil, &mut client, &token, 0).await;
     proxy.behave(|method, _, result| match method {
         "trace_block" => Reply::Later(Duration::from_secs(3), Box::new(Reply::Result(result))),
         _ => Reply::Result(result),
     });
-    let ids = pay(&anvil, &mut client, &token, 1).await;
-    anvil.mine(1).await;
-    settled(&mut client, &ids).await;
+    pay_and_settle(&anvil, &mut client, &token, 1).await;
     proxy.behave(|method, _, result| match method {
         "trace_block" => Reply::Http(403, None, ""),
         _ => Reply::Result(result),
     });
-    let ids = pay(&anvil, &mut client, &token, 2).await;
-    anvil.mine(1).await;
-    settled(&mut client, &ids).await;
+    pay_and_settle(&anvil, &mut client, &token, 2).await;
 }
