@@ -37,7 +37,7 @@ impl Numbers {
     /// The number of what one more holds.
     pub fn take(&mut self, bytes: &[u8]) -> u32 {
         if let Some(number) = self.get(bytes) {
-            if let Some((_, count)) = usize::try_from(number).ok().and_then(|at| self.held.get_mut(at)) {
+            if let Some((_, count)) = self.place(number) {
                 *count += 1;
             }
             return number;
@@ -46,7 +46,7 @@ impl Numbers {
         let next = u32::try_from(self.held.len()).expect("each takes some 100 bytes: memory ends before numbers do");
         let number = self.free.pop().unwrap_or(next);
         self.numbers.insert(Arc::clone(&bytes), number);
-        match usize::try_from(number).ok().and_then(|at| self.held.get_mut(at)) {
+        match self.place(number) {
             Some(place) => *place = (bytes, 1),
             None => self.held.push((bytes, 1)),
         }
@@ -55,13 +55,18 @@ impl Numbers {
 
     /// Somebody holds what stands under a number no more.
     pub fn release(&mut self, number: u32) {
-        let Some((bytes, count)) = usize::try_from(number).ok().and_then(|at| self.held.get_mut(at)) else { return };
-        if *count == 1 {
-            self.numbers.remove(bytes);
-            *bytes = Arc::default();
+        let Some((bytes, count)) = self.place(number) else { return };
+        let was_last = *count == 1;
+        *count = count.saturating_sub(1);
+        if was_last {
+            let bytes = std::mem::take(bytes);
+            self.numbers.remove(&bytes);
             self.free.push(number);
         }
-        *count = count.saturating_sub(1);
+    }
+
+    fn place(&mut self, number: u32) -> Option<&mut (Arc<[u8]>, usize)> {
+        self.held.get_mut(usize::try_from(number).ok()?)
     }
 }
 

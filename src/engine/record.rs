@@ -6,7 +6,7 @@ use crate::watch::Watch;
 /// The bytes of a watch. They begin with its ordinal, its network and its asset: the first is known where records are kept in their
 /// order, and the other two most watches share.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WatchRecord(Box<[u8]>);
+pub struct WatchRecord(Vec<u8>);
 
 /// Bytes that are no watch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,13 +16,12 @@ pub struct NoWatch(postcard::Error);
 impl WatchRecord {
     /// Of a watch.
     pub fn of(watch: &Watch) -> Self {
-        let bytes = postcard::to_stdvec(watch).expect("a watch has a length that is known before it is written");
-        Self(bytes.into())
+        Self(postcard::to_stdvec(watch).expect("a watch has a length that is known before it is written"))
     }
 
     /// From bytes that were stored; they are looked at when the watch is read.
-    pub fn from_bytes(bytes: impl Into<Box<[u8]>>) -> Self {
-        Self(bytes.into())
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self(bytes)
     }
 
     /// What is to be stored.
@@ -59,7 +58,7 @@ impl WatchRecord {
         bytes = postcard::to_extend(&ordinal, bytes).expect("a vector takes all that is written");
         bytes.extend_from_slice(shared);
         bytes.extend_from_slice(own);
-        Self(bytes.into())
+        Self(bytes)
     }
 }
 

@@ -316,7 +316,7 @@ impl Store {
     /// The watches that are not archived, oldest first.
     pub fn open_watches(&self) -> Result<Vec<WatchRecord>, StoreError> {
         let mut watches = Vec::new();
-        self.for_each(Table::Open, |_, value| {
+        self.for_each(Table::Open, |value| {
             let record = WatchRecord::from_bytes(value);
             let ordinal = record.ordinal().map_err(|error| damaged(Table::Open, &error))?;
             watches.push((ordinal, record));
@@ -330,14 +330,14 @@ impl Store {
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let mut snapshot = Snapshot::default();
         let mut chains = BTreeMap::<NetworkId, Vec<_>>::new();
-        self.for_each(Table::Headers, |_, value| {
-            let (network, header) = decode(Table::Headers, value)?;
+        self.for_each(Table::Headers, |value| {
+            let (network, header) = decode(Table::Headers, &value)?;
             chains.entry(network).or_default().push(header);
             Ok(())
         })?;
         snapshot.chains = chains.into_iter().collect();
-        self.for_each(Table::Finality, |_, value| {
-            snapshot.finality.push(decode(Table::Finality, value)?);
+        self.for_each(Table::Finality, |value| {
+            snapshot.finality.push(decode(Table::Finality, &value)?);
             Ok(())
         })?;
         let counters = self.counters();
@@ -459,23 +459,19 @@ impl Store {
         }
     }
 
-    /// Walks a whole table, page by page.
+    /// Walks the values of a whole table, page by page.
     fn for_each(
         &self,
         table: Table,
-        mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+        mut each: impl FnMut(Vec<u8>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let mut from = Vec::new();
-        loop {
+        let mut next = Some(Vec::new());
+        while let Some(from) = next {
             let page = self.tables.scan(table, &from, None, PAGE)?;
-            for (at, value) in &page {
-                each(at, value)?;
-            }
-            match page.last() {
-                Some((last, _)) if page.len() == PAGE => from = key::after(last),
-                _ => return Ok(()),
-            }
+            next = page.last().filter(|_| page.len() == PAGE).map(|(last, _)| key::after(last));
+            page.into_iter().try_for_each(|(_, value)| each(value))?;
         }
+        Ok(())
     }
 
     fn counters(&self) -> MutexGuard<'_, Counters> {
