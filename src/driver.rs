@@ -39,10 +39,6 @@ pub const REPORTS_MAX: usize = 256;
 /// Records that are forgotten in one go, so that a commit of that stays short.
 const PRUNE_BATCH: usize = 2048;
 
-/// How long what nobody waits for may wait for a commit to go with. Each watch has a look-up whose answer alters it: by itself that
-/// would take as many commits as creating them.
-const UNHURRIED: Duration = Duration::from_millis(20);
-
 /// Events for which it is worth it to have another thread sign them.
 const SIGNED_AT_ONCE: usize = 16;
 
@@ -102,8 +98,6 @@ pub struct Driver {
     reports: mpsc::Receiver<(NetworkId, Report)>,
     committed: watch::Sender<u64>,
     replies: Vec<Reply>,
-    /// When what nobody waits for is committed at the latest, while there is something.
-    unhurried: Option<Instant>,
 }
 
 impl Driver {
@@ -121,7 +115,6 @@ impl Driver {
                 // In no fixed order: what is to be forgotten must not hold up what is to be done.
                 tokio::select! {
                     () = shutdown.cancelled() => break,
-                    () = tokio::time::sleep_until(self.unhurried.unwrap_or_else(Instant::now)), if self.unhurried.is_some() => {}
                     _ = prune.tick() => {
                         if self.prune()? {
                             prune.reset_immediately();
@@ -164,12 +157,6 @@ impl Driver {
         }
         if inputs > 0 {
             self.metrics.commit_inputs.0.observe(f64::from(u32::try_from(inputs).unwrap_or(u32::MAX)));
-        }
-        if self.replies.is_empty() && !self.engine.is_urgent() && self.engine.has_changes() {
-            let until = *self.unhurried.get_or_insert_with(|| Instant::now() + UNHURRIED);
-            if Instant::now() < until {
-                return Ok(());
-            }
         }
         self.commit(now)
     }
@@ -221,7 +208,8 @@ impl Driver {
     }
 
     fn create(&mut self, now: Timestamp, named: Named) -> Result<Result<Created, Refusal>, StoreError> {
-        if self.engine.watch_by_key(named.key()).is_none()
+        let found = self.engine.find(&named);
+        if found.is_none()
             && let Some(first) = self.store.watch_by_key(named.key())?
             && let Some(first) = self.store.watch(&first)?
         {
@@ -229,7 +217,7 @@ impl Driver {
             let same = same_or_taken(&first, named.request()).map_err(refusal);
             return Ok(same.map(|_| Created { watch: first, new: false }));
         }
-        let created = self.engine.create(now, named).map_err(refusal);
+        let created = found.unwrap_or_else(|| self.engine.make(now, named)).map_err(refusal);
         Ok(created.and_then(|created| {
             let watch = self.engine.watch(&created.id).cloned().ok_or(Refusal::NotFound(created.id))?;
             Ok(Created { watch, new: created.new })
@@ -251,7 +239,6 @@ impl Driver {
 
     /// Commits what the engine changed, and only then acts on it.
     fn commit(&mut self, now: Timestamp) -> Result<(), DriverError> {
-        self.unhurried = None;
         let mut changes = self.engine.drain();
         sign(&self.signer, &mut changes.events);
         if !changes.is_empty() {

@@ -14,6 +14,7 @@ use h402_watch_engine::amount::Amount;
 use h402_watch_engine::changes::{Changes, Claim, ClaimKey, ClaimState, Event, EventKind, FinalityMarks};
 use h402_watch_engine::id::{BlockRef, Header, NetworkId, Timestamp, WatchId};
 use h402_watch_engine::input::{Execution, Place, TxFact, Verification};
+use h402_watch_engine::look_ups::LookedUp;
 use h402_watch_engine::record::{Recorded, WatchRecord};
 use h402_watch_engine::request::{AmountRule, AtDeadline, Binding, Depth, Report, Subject, Terms, WatchRequest};
 use h402_watch_engine::watch::{Candidate, Watch};
@@ -91,7 +92,6 @@ fn watch(ordinal: u64, tx: &str) -> Watch {
         },
         created_at: NOW,
         created_height: Some(7),
-        looked_up: true,
         candidates: vec![candidate],
         outcome: None,
         received: Amount::ZERO,
@@ -150,6 +150,7 @@ fn what_was_committed_is_there_after_a_restart() {
     both(|engine, path| {
         let (first, second) = (watch(0, "tx-a"), watch(1, "tx-b"));
         let marks = FinalityMarks { finalized: Some(4), ..FinalityMarks::default() };
+        let looked_up = LookedUp::new(2, [0]);
         {
             let store = open(engine, path);
             let changes = Changes {
@@ -158,6 +159,7 @@ fn what_was_committed_is_there_after_a_restart() {
                 events: vec![event(1, &first, 1), event(2, &first, 2), event(3, &second, 1)],
                 headers: vec![header(9, "a"), header(10, "a")],
                 finality: vec![(NETWORK.into(), marks.clone())],
+                looked_up: vec![(NETWORK.into(), looked_up.clone())],
                 ..Changes::default()
             };
             store.commit(NOW, &changes).expect("commits");
@@ -174,6 +176,7 @@ fn what_was_committed_is_there_after_a_restart() {
         assert_eq!(claims_of(&store, 0..2), 1);
         assert_eq!(snapshot.chains, [(NETWORK.into(), vec![header(9, "a").1, header(10, "b").1])]);
         assert_eq!(snapshot.finality, [(NETWORK.into(), marks)]);
+        assert_eq!(snapshot.looked_up, [(NETWORK.into(), looked_up)]);
         assert_eq!((snapshot.next_sequence, snapshot.next_ordinal), (4, 2));
         assert_eq!(store.events(1, 10).expect("reads").iter().map(|e| e.sequence).collect::<Vec<_>>(), [2, 3]);
         let artefacts = store.artefacts(&first.id, 1, 10).expect("reads");

@@ -94,7 +94,6 @@ impl Driver {
             reports,
             committed,
             replies: Vec::new(),
-            unhurried: None,
         };
         driver.adopt(open)?;
         driver.count(&Changes::default());

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Address, AssetId, Header, NetworkId, SpendKey, Timestamp, TxId, WatchId};
+use crate::look_ups::LookedUp;
 use crate::record::Recorded;
 use crate::request::{Expiry, Subject};
 
@@ -22,12 +23,14 @@ pub struct Changes {
     pub headers_removed: Vec<(NetworkId, u64)>,
     /// Networks whose finality marks moved.
     pub finality: Vec<(NetworkId, FinalityMarks)>,
+    /// Networks of which more watches were looked up, or other ones, wherever there is something else to commit.
+    pub looked_up: Vec<(NetworkId, LookedUp)>,
     /// What the sources are asked to do once this is committed, in order.
     pub asks: Vec<(NetworkId, Ask)>,
 }
 
 impl Changes {
-    /// Whether there is anything to commit.
+    /// Whether there is nothing to commit. `looked_up` never comes alone.
     pub fn is_empty(&self) -> bool {
         self.watches.is_empty()
             && self.claims.is_empty()

@@ -53,9 +53,21 @@ impl Engine {
     /// If the request can't be fulfilled; then nothing has changed.
     pub fn create(&mut self, now: Timestamp, named: impl Into<Named>) -> Result<Created, Refused> {
         let named = named.into();
-        if let Some(first) = self.watch_by_key(named.key()).or_else(|| self.watch(&named.id)) {
-            return same_or_taken(first, &named.request);
-        }
+        self.find(&named).unwrap_or_else(|| self.make(now, named))
+    }
+
+    /// The answer, if a watch in memory is named by the request or its key.
+    pub fn find(&self, named: &Named) -> Option<Result<Created, Refused>> {
+        let by_id = || named.request.key().and_then(|_| self.watch(&named.id));
+        let first = self.watch_by_key(named.key()).or_else(by_id)?;
+        Some(same_or_taken(first, &named.request))
+    }
+
+    /// Makes a watch, of which the caller has made sure that there is none yet: [`Engine::find`].
+    ///
+    /// # Errors
+    /// As [`Engine::create`].
+    pub fn make(&mut self, now: Timestamp, named: Named) -> Result<Created, Refused> {
         let Named { id, request } = named;
         let net = self.networks.get(&request.network).ok_or_else(|| self.unknown_network(&request.network))?;
         check(&request, net, now, self.limits.lifetime_max_ms)?;
@@ -72,7 +84,6 @@ impl Engine {
             created_height: net.heads.head().map(|header| header.block.height),
             proofs: request.proofs.unwrap_or(net.rules.proofs),
             request,
-            looked_up: false,
             candidates: Vec::new(),
             outcome: None,
             received: Amount::ZERO,
@@ -131,7 +142,7 @@ impl Engine {
         if let Some(window) = &mut watch.window {
             window.ask_anew();
             self.dirty.insert(ordinal);
-            if !watch.looked_up {
+            if self.networks.get(&watch.request.network).is_some_and(|net| net.look_ups.awaits(ordinal)) {
                 // The answer to the one that is under way asks for it.
                 return;
             }
@@ -141,10 +152,11 @@ impl Engine {
 
     pub(crate) fn ask_look_up(&mut self, ordinal: u64) {
         let Some(watch) = self.watches.get_mut(&ordinal) else { return };
-        watch.looked_up = false;
+        // Committed with it: after a restart it is asked again.
         self.dirty.insert(ordinal);
         let network = watch.request.network.clone();
-        if let Some(net) = self.networks.get(&network) {
+        if let Some(net) = self.networks.get_mut(&network) {
+            net.look_ups.begin(ordinal);
             let look_up = crate::look_up(watch, net);
             self.ask(&network, Ask::LookUp(look_up));
         }

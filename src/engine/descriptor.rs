@@ -218,7 +218,7 @@ impl Engine {
             let grown = window.grow(derive, descriptor, *gap_limit);
             opened.extend(grown.iter().filter_map(|address| net.open(recipient(asset, address), ordinal)));
         }
-        let (network, due) = (watch.request.network.clone(), watch.looked_up && window.has_unasked());
+        let (network, due) = (watch.request.network.clone(), !net.look_ups.awaits(ordinal) && window.has_unasked());
         self.out.asks.extend(opened.into_iter().map(|ask| (network.clone(), ask)));
         // One look-up at a time: the answer to the one that is under way asks for the next.
         if due {

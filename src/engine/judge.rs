@@ -6,6 +6,7 @@ use crate::claims::Ledger;
 use crate::heads::Heads;
 use crate::id::{BlockRef, NetworkId, Timestamp, WatchId};
 use crate::input::{Execution, Place, Transfer, TxFact};
+use crate::look_ups::LookUps;
 use crate::receipt::Evidence;
 use crate::request::{AmountRule, AtDeadline, Depth, Subject, Tag, Terms};
 use crate::watch::{Candidate, Outcome, Reason, Watch};
@@ -19,6 +20,8 @@ pub struct View<'a> {
     pub heads: &'a Heads,
     /// What the chain says of its own finality.
     pub marks: &'a FinalityMarks,
+    /// What is not known yet of the time before the watches.
+    pub(crate) look_ups: &'a LookUps,
     /// The claims.
     pub ledger: &'a Ledger,
     /// How many blocks make a transaction final for the engine.
@@ -68,6 +71,11 @@ impl View<'_> {
     /// Whether what left the chain with a block is gone for good.
     pub fn is_gone(&self, left: &BlockRef) -> bool {
         self.heads.head().is_some_and(|head| head.block.height >= left.height + self.horizon)
+    }
+
+    /// Whether it is known what the chain held before the watch.
+    pub fn is_looked_up(&self, watch: &Watch) -> bool {
+        !self.look_ups.awaits(watch.ordinal)
     }
 
     fn mark(&self, tag: Tag) -> Option<u64> {
@@ -231,7 +239,7 @@ impl View<'_> {
     /// of the chain holds it, or what took its place, that decides. A mempool decides nothing: what a node holds on to, and
     /// no block can take, is no payment.
     fn judge_expiry(&self, watch: &Watch) -> Option<Verdict> {
-        if !watch.looked_up || watch.candidates.iter().any(|candidate| candidate.block().is_some()) {
+        if !self.is_looked_up(watch) || watch.candidates.iter().any(|candidate| candidate.block().is_some()) {
             return None;
         }
         let evidence = match &watch.request.subject {

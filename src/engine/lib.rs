@@ -37,6 +37,7 @@ pub mod id;
 mod index;
 pub mod input;
 pub mod judge;
+pub mod look_ups;
 mod network;
 pub mod numbers;
 mod observe;
@@ -63,6 +64,7 @@ use claims::Ledger;
 use id::{Header, NetworkId, Timestamp, TxId, WatchId};
 use index::{Fingerprint, Index};
 use judge::View;
+use look_ups::LookedUp;
 use network::{Network, Ordinal, interests_of};
 use record::{Recorded, WatchRecord};
 use request::WatchRequest;
@@ -77,6 +79,8 @@ pub struct Snapshot {
     pub chains: Vec<(NetworkId, Vec<Header>)>,
     /// The finality marks of each network.
     pub finality: Vec<(NetworkId, FinalityMarks)>,
+    /// Which watches of each network were looked up.
+    pub looked_up: Vec<(NetworkId, LookedUp)>,
     /// The sequence of the next event, from 1.
     pub next_sequence: u64,
     /// The ordinal of the next watch.
@@ -176,12 +180,14 @@ impl Engine {
     pub fn restore(limits: Limits, rules: Vec<NetworkRules>, snapshot: Snapshot) -> Self {
         let mut chains: BTreeMap<_, _> = snapshot.chains.into_iter().collect();
         let mut finality: BTreeMap<_, _> = snapshot.finality.into_iter().collect();
+        let mut looked_up: BTreeMap<_, _> = snapshot.looked_up.into_iter().collect();
         let mut networks = BTreeMap::new();
         for rules in rules {
             let name = rules.network.clone();
             let headers = chains.remove(&name).unwrap_or_default();
             let marks = finality.remove(&name).unwrap_or_default();
-            networks.insert(name, Network::new(rules, headers, marks));
+            let looked_up = looked_up.remove(&name).unwrap_or_default();
+            networks.insert(name, Network::new(rules, headers, marks, looked_up));
         }
         Self {
             limits,
@@ -210,19 +216,14 @@ impl Engine {
                 self.ledger.forget(&network, &tx);
             }
         }
+        // It goes along, and is nothing to commit for: what is lost of it is found out again.
+        if !changes.is_empty() {
+            for (network, net) in &mut self.networks {
+                let looked_up = net.look_ups.drain(self.next_ordinal);
+                changes.looked_up.extend(looked_up.map(|looked_up| (network.clone(), looked_up)));
+            }
+        }
         changes
-    }
-
-    /// Whether somebody waits for what changed since the last [`Engine::drain`]: there are events, there is something to ask the
-    /// sources, or the chain moved. What may be left otherwise, that a look-up found nothing above all, would be found out again
-    /// after a restart.
-    pub fn is_urgent(&self) -> bool {
-        self.out != Changes::default()
-    }
-
-    /// Whether there is anything to commit.
-    pub fn has_changes(&self) -> bool {
-        !self.dirty.is_empty() || self.is_urgent()
     }
 
     /// A watch in memory.
@@ -314,7 +315,8 @@ impl Engine {
         if let Some(until) = watch.late_until {
             net.late_windows.insert((until, ordinal));
         }
-        if !watch.looked_up {
+        if record.is_none() || !net.look_ups.was_answered(ordinal) {
+            net.look_ups.begin(ordinal);
             if let Some(window) = &mut watch.window {
                 // Which part of it was answered before a restart is not known.
                 window.ask_anew();
@@ -351,6 +353,7 @@ impl Engine {
             network: &net.rules.network,
             heads: &net.heads,
             marks: &net.marks,
+            look_ups: &net.look_ups,
             ledger: &self.ledger,
             horizon: u64::from(net.rules.horizon),
             proof_age_max_ms: self.limits.proof_age_max_ms,

@@ -8,6 +8,7 @@ use crate::heads::Heads;
 use crate::id::{Header, Timestamp, TxId};
 use crate::index::{Fingerprint, Index};
 use crate::input::TxFact;
+use crate::look_ups::{LookUps, LookedUp};
 use crate::request::{Depth, Expiry, Report, Subject, Tag};
 use crate::rules::NetworkRules;
 use crate::watch::Watch;
@@ -20,6 +21,7 @@ pub(crate) struct Network {
     pub(crate) rules: NetworkRules,
     pub(crate) heads: Heads,
     pub(crate) marks: FinalityMarks,
+    pub(crate) look_ups: LookUps,
     interests: Index,
     /// The watches behind [`Interest::Proofs`], which may be all of them.
     provers: BTreeSet<Ordinal>,
@@ -41,11 +43,12 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    pub(crate) fn new(rules: NetworkRules, headers: Vec<Header>, marks: FinalityMarks) -> Self {
+    pub(crate) fn new(rules: NetworkRules, headers: Vec<Header>, marks: FinalityMarks, looked_up: LookedUp) -> Self {
         Self {
             heads: Heads::new(rules.horizon, headers),
             rules,
             marks,
+            look_ups: LookUps::new(looked_up),
             interests: Index::default(),
             provers: BTreeSet::new(),
             candidates: Index::default(),
@@ -134,6 +137,7 @@ impl Network {
             + self.deadlines.len()
             + self.expiries.len()
             + self.late_windows.len()
+            + self.look_ups.len()
     }
 
     /// Opens an interest for a watch; the source is asked if it is the first.

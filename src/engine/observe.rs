@@ -231,20 +231,14 @@ impl Engine {
     fn answer_look_up(&mut self, now: Timestamp, network: &NetworkId, id: &WatchId, facts: Vec<TxFact>) {
         self.note_facts(now, network, facts);
         let Some(ordinal) = self.ordinal_of(id) else { return };
-        let Some(watch) = self.watches.get_mut(&ordinal) else { return };
-        if watch.looked_up {
-            return;
-        }
+        let Some(watch) = self.watches.get(&ordinal) else { return };
+        let Some(net) = self.networks.get_mut(network).filter(|net| net.look_ups.awaits(ordinal)) else { return };
         if watch.window.as_ref().is_some_and(|window| window.has_unasked()) {
             // What it found has moved the window on.
             return self.ask_look_up(ordinal);
         }
-        watch.looked_up = true;
-        self.dirty.insert(ordinal);
-        if watch.outcome.is_none()
-            && !watch.extended
-            && let Some(net) = self.networks.get_mut(network)
-        {
+        net.look_ups.end(ordinal);
+        if watch.outcome.is_none() && !watch.extended {
             // A deadline that passed meanwhile is decided by the next block, or when the source has nothing more to tell.
             net.deadlines.insert((watch.request.terms.deadline, ordinal));
         }

@@ -48,17 +48,17 @@ impl Engine {
     fn verdict(&self, ordinal: Ordinal) -> Option<Verdict> {
         let watch = self.watches.get(&ordinal)?;
         let view = self.view_of(watch)?;
-        let extended = || if watch.extended && watch.looked_up { view.judge_deadline(watch) } else { None };
+        let extended = || if watch.extended && view.is_looked_up(watch) { view.judge_deadline(watch) } else { None };
         view.judge(watch).or_else(extended)
     }
 
     /// The deadline of a watch has passed. One whose look-up has not been answered is decided when it is.
     pub(crate) fn pass_deadline(&mut self, now: Timestamp, ordinal: Ordinal) {
         let Some(watch) = self.watches.get(&ordinal) else { return };
-        if watch.outcome.is_some() || !watch.looked_up {
+        let Some(view) = self.view_of(watch).filter(|view| watch.outcome.is_none() && view.is_looked_up(watch)) else {
             return;
-        }
-        match self.view_of(watch).and_then(|view| view.judge_deadline(watch)) {
+        };
+        match view.judge_deadline(watch) {
             Some(Verdict { outcome, evidence, deciding }) => {
                 self.settle(now, ordinal, outcome, &evidence, deciding);
                 self.work(now);
@@ -75,13 +75,14 @@ impl Engine {
 
     /// Depth 0: the receipt `accepted` while the terms hold in the mempool.
     fn accept(&mut self, now: Timestamp, ordinal: Ordinal) {
-        let Some(watch) = self.watches.get_mut(&ordinal) else { return };
+        let Some(watch) = self.watches.get(&ordinal) else { return };
         let terms = &watch.request.terms;
         if terms.depth != Depth::Blocks(0) || !satisfies(terms, watch.claimed_total()) {
             return;
         }
         let fresh = |c: &Candidate| c.placed && c.block().is_none() && !c.claimed.is_empty() && !c.accepted;
         let Some(i) = watch.candidates.iter().position(fresh) else { return };
+        let Some(watch) = self.watches.get_mut(&ordinal) else { return };
         for candidate in watch.candidates.iter_mut().filter(|candidate| fresh(candidate)) {
             candidate.accepted = true;
         }
@@ -302,6 +303,7 @@ impl Engine {
             if let Subject::Authorization { valid_before: Some(time), .. } = &watch.request.subject {
                 net.expiries.remove(&(*time, ordinal));
             }
+            net.look_ups.end(ordinal);
             net.tag_waits.remove(ordinal);
             net.every_depth.remove(&ordinal);
             if let Some(until) = watch.late_until {

@@ -46,8 +46,6 @@ pub struct Watch {
     pub created_height: Option<u64>,
     /// Whether its artefacts carry inclusion proofs.
     pub proofs: bool,
-    /// Whether the look-up that its creation asked for was answered.
-    pub looked_up: bool,
     /// The transactions that concern it, in the order they were first reported.
     pub candidates: Vec<Candidate>,
     /// How it ended.

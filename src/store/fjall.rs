@@ -8,7 +8,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use super::{Record, StoreError, Table, Tables, Write};
 
-/// What a table holds in memory before it is written to a file of its own, bytes. By default each of ten tables would take 64 MiB,
+/// What a table holds in memory before it is written to a file of its own, bytes. By default each of eleven tables would take 64 MiB,
 /// more than a hundred thousand open watches do.
 const MEMTABLE_BYTES_MAX: u64 = 8 << 20;
 /// The same of tables in which the same few keys are written again and again.
@@ -32,7 +32,7 @@ impl FjallTables {
         let database = database.max_journaling_size(JOURNAL_BYTES_MAX).open().map_err(failed("open"))?;
         let mut keyspaces = BTreeMap::new();
         for table in Table::ALL {
-            let is_small = matches!(table, Table::Meta | Table::Headers | Table::Finality);
+            let is_small = matches!(table, Table::Meta | Table::Headers | Table::Finality | Table::LookedUp);
             let memtable = if is_small { SMALL_MEMTABLE_BYTES_MAX } else { MEMTABLE_BYTES_MAX };
             let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable);
             let keyspace = database.keyspace(table.name(), options).map_err(failed("open"))?;

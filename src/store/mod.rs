@@ -25,7 +25,7 @@ use records::{Artefact, Counters, damaged, decode, encode, key, read_watch};
 pub use retention::{Pruned, Retention};
 
 /// The version of what is written to disk. A store of another version is refused.
-pub const FORMAT_VERSION: u32 = 6;
+pub const FORMAT_VERSION: u32 = 7;
 
 /// An ordered table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,11 +50,13 @@ pub enum Table {
     Headers,
     /// Finality marks, by network.
     Finality,
+    /// Which watches were looked up, by network.
+    LookedUp,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Meta,
         Self::Open,
         Self::Archived,
@@ -65,6 +67,7 @@ impl Table {
         Self::Keys,
         Self::Headers,
         Self::Finality,
+        Self::LookedUp,
     ];
 
     /// Its name on disk.
@@ -80,6 +83,7 @@ impl Table {
             Self::Keys => "keys",
             Self::Headers => "headers",
             Self::Finality => "finality",
+            Self::LookedUp => "looked_up",
         }
     }
 }
@@ -293,6 +297,9 @@ impl Store {
         for (network, marks) in &changes.finality {
             batch.put(Table::Finality, network.as_str().into(), encode(&(network, marks)));
         }
+        for (network, looked_up) in &changes.looked_up {
+            batch.put(Table::LookedUp, network.as_str().into(), encode(&(network, looked_up)));
+        }
         self.write(batch, counters)
     }
 
@@ -338,6 +345,10 @@ impl Store {
         snapshot.chains = chains.into_iter().collect();
         self.for_each(Table::Finality, |value| {
             snapshot.finality.push(decode(Table::Finality, &value)?);
+            Ok(())
+        })?;
+        self.for_each(Table::LookedUp, |value| {
+            snapshot.looked_up.push(decode(Table::LookedUp, &value)?);
             Ok(())
         })?;
         let counters = self.counters();

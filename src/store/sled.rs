@@ -125,6 +125,7 @@ fn number(table: Table) -> u8 {
         Table::Keys => 7,
         Table::Headers => 8,
         Table::Finality => 9,
+        Table::LookedUp => 10,
     }
 }
 

@@ -3,7 +3,7 @@
 mod support;
 
 use h402_watch_engine::amount::Amount;
-use h402_watch_engine::changes::{Ask, ClaimState};
+use h402_watch_engine::changes::{Ask, ClaimState, LookUp};
 use h402_watch_engine::id::Timestamp;
 use h402_watch_engine::input::{AuthorizationUse, Execution, Observation, TxFact};
 use h402_watch_engine::request::{AmountRule, AtDeadline, Depth, Report, Subject, Tag, WatchRequest};
@@ -636,7 +636,14 @@ fn a_restart_at_any_point_changes_no_byte_of_the_log() {
         let mut step = 0;
         let mut tick = |world: &mut World| {
             if restart_after == Some(step) {
+                let seen = world.asks.len();
                 world.restart();
+                // What was looked up since the last commit is asked for again.
+                for ask in world.asks.split_off(seen) {
+                    if let Ask::LookUp(LookUp { watch, .. }) = ask {
+                        world.observe(Observation::LookedUp { watch, under: block_ref(5, "a"), facts: Vec::new() });
+                    }
+                }
             }
             step += 1;
         };

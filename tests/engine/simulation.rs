@@ -129,6 +129,8 @@ struct Simulation {
     mempool: BTreeSet<TxId>,
     branches: u64,
     look_ups: VecDeque<LookUp>,
+    /// The watches that have one under way.
+    awaiting: BTreeSet<WatchId>,
     locates: VecDeque<TxId>,
     interests: BTreeSet<Interest>,
     step: u64,
@@ -176,6 +178,7 @@ impl Simulation {
             mempool: BTreeSet::new(),
             branches: 0,
             look_ups: VecDeque::new(),
+            awaiting: BTreeSet::new(),
             locates: VecDeque::new(),
             interests: BTreeSet::new(),
             step: 0,
@@ -200,7 +203,7 @@ impl Simulation {
             85..=88 => self.lie(),
             89..=90 => self.jump_clock(),
             91..=92 => self.cancel(),
-            _ => self.restarted.restart(),
+            _ => self.restart(),
         }
     }
 
@@ -229,7 +232,10 @@ impl Simulation {
                     }
                     assert!(self.interests.remove(&interest), "was open");
                 }
-                Ask::LookUp(look_up) => self.look_ups.push_back(look_up),
+                Ask::LookUp(look_up) => {
+                    self.awaiting.insert(look_up.watch.clone());
+                    self.look_ups.push_back(look_up);
+                }
                 Ask::Locate { tx } => self.locates.push_back(tx),
             }
         }
@@ -498,13 +504,20 @@ impl Simulation {
         }
         let n = self.random.below(self.look_ups.len() as u64);
         let Some(look_up) = self.look_ups.remove(usize::try_from(n).expect("small")) else { return };
+        self.awaiting.remove(&look_up.watch);
+        self.observe(self.true_answer(look_up));
+    }
+
+    /// What the chain and the mempool hold now.
+    fn true_answer(&self, look_up: LookUp) -> Observation {
         let under = self.head().header.block.clone();
         let mined = self.chain.iter().flat_map(|block| &block.txs);
         let concerns = |fact: &&TxFact| match &look_up.subject {
             Subject::Transaction { tx, .. } => fact.tx == *tx,
             _ => {
-                let time = if let Place::Block { time, .. } = fact.place { time } else { Timestamp(0) };
-                look_up.since.is_some_and(|since| time >= since)
+                let Place::Block { block, time } = &fact.place else { return false };
+                look_up.since.is_some_and(|since| *time >= since)
+                    && look_up.from_height.is_none_or(|lowest| block.height >= lowest)
                     && fact.transfers.iter().any(|moved| look_up.pay_to.contains(&moved.to))
             }
         };
@@ -515,7 +528,20 @@ impl Simulation {
             let pending = self.txs.iter().find(|t| t.fact.tx == *tx).expect("one of ours").fact.clone();
             facts.push(TxFact { execution: Execution::Unknown, ..pending });
         }
-        self.observe(Observation::LookedUp { watch: look_up.watch, under, facts });
+        Observation::LookedUp { watch: look_up.watch, under, facts }
+    }
+
+    /// One engine dies. What was looked up since the last commit it asks for again, and is told again.
+    fn restart(&mut self) {
+        let seen = self.restarted.asks.len();
+        self.restarted.restart();
+        for ask in self.restarted.asks.split_off(seen) {
+            if let Ask::LookUp(look_up) = ask
+                && !self.awaiting.contains(&look_up.watch)
+            {
+                self.restarted.observe(self.true_answer(look_up));
+            }
+        }
     }
 
     fn locate(&mut self, tx: TxId) {
@@ -620,7 +646,7 @@ impl Simulation {
             let block = self.next_block(Vec::new());
             self.tell(vec![block], self.chain.len());
             if round == 12 {
-                self.restarted.restart();
+                self.restart();
             }
             self.check();
         }

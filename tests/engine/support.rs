@@ -10,6 +10,7 @@ use h402_watch_engine::id::{
     Address, AssetId, BlockHash, BlockRef, Header, NetworkId, SpendKey, Timestamp, TxId, WatchId,
 };
 use h402_watch_engine::input::{Block, Execution, Observation, Place, Transfer, TxFact, Verification, Via};
+use h402_watch_engine::look_ups::LookedUp;
 use h402_watch_engine::record::{Recorded, WatchRecord};
 use h402_watch_engine::request::{
     AmountRule, AtDeadline, Binding, Depth, Expiry, Report, Subject, Tag, Terms, WatchRequest,
@@ -173,6 +174,7 @@ pub struct World {
     pub claims: BTreeMap<ClaimKey, Claim>,
     pub headers: BTreeMap<u64, Header>,
     pub marks: Option<FinalityMarks>,
+    pub looked_up: Option<LookedUp>,
     rules: NetworkRules,
     told: usize,
 }
@@ -195,6 +197,7 @@ impl World {
             claims: BTreeMap::new(),
             headers: BTreeMap::new(),
             marks: None,
+            looked_up: None,
             rules,
             told: 0,
         };
@@ -244,7 +247,8 @@ impl World {
     }
 
     pub fn commit(&mut self) {
-        let Changes { watches, claims, events, headers, headers_removed, finality, asks } = self.engine.drain();
+        let Changes { watches, claims, events, headers, headers_removed, finality, looked_up, asks } =
+            self.engine.drain();
         for Recorded { watch, record } in watches {
             assert_eq!(record, WatchRecord::of(&watch));
             self.watches.insert(watch.id.clone(), watch);
@@ -257,6 +261,9 @@ impl World {
         }
         if let Some((_, marks)) = finality.into_iter().last() {
             self.marks = Some(marks);
+        }
+        if let Some((_, looked_up)) = looked_up.into_iter().last() {
+            self.looked_up = Some(looked_up);
         }
         for (_, height) in headers_removed {
             self.headers.remove(&height);
@@ -280,6 +287,7 @@ impl World {
         let snapshot = Snapshot {
             chains: vec![(network(), self.headers.values().cloned().collect())],
             finality: self.marks.clone().map(|marks| (network(), marks)).into_iter().collect(),
+            looked_up: self.looked_up.clone().map(|looked_up| (network(), looked_up)).into_iter().collect(),
             next_sequence: self.log.len() as u64 + 1,
             next_ordinal: self.watches.values().map(|watch| watch.ordinal + 1).max().unwrap_or(0),
         };

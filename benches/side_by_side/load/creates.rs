@@ -45,7 +45,7 @@ async fn of_engine(engine: StoreEngine, report: &mut Report) {
     }
     progress(&format!("creates: {name}, one bulk stream"));
     let watch = Stopwatch::start(&service).await;
-    let streamed = bulk(service.client().await, first).await.rate;
+    let Made { count: streamed_count, rate: streamed, .. } = bulk(service.client().await, first).await;
     let bulk_stretch = watch.stop(&service).await;
     let made = service.client().await.try_create(asked(0)).await.expect("is there").watch.expect("a watch");
     assert!(service.stop().await, "it ends well");
@@ -53,18 +53,14 @@ async fn of_engine(engine: StoreEngine, report: &mut Report) {
     progress(&format!("creates: {name}, the bare store"));
     let records = Records::of(engine, &service.store(), RECORDS_MAX);
     for (how, count, rate, stretch) in measured {
-        let (group, own) = (inputs(&stretch).min(CALLERS), creates(count, &stretch));
-        let (bare, smaller) = (records.replay(engine, group, TIME), records.replay(engine, own, TIME));
+        let group = creates(count, &stretch);
+        let bare = records.replay(engine, group, TIME);
         let what = format!("{name}: durable creates, {CALLERS} callers, {how}");
         let row = Row::of(what, "per second", rate).limit("bare store, same records and groups", bare);
-        let note = format!(
-            "{count} of {:.0} bytes; groups of {group}, the inputs of a step; {own} of them creates: {smaller:.0} in groups of those; {}",
-            records.bytes(),
-            stretch.told()
-        );
+        let note = format!("{count} of {:.0} bytes, in groups of {group}; {}", records.bytes(), stretch.told());
         report.rows.push(row.bar("≥ 50 % of the bare store", rate >= bare / 2.0).note(note));
     }
-    let group = inputs(&bulk_stretch);
+    let group = creates(streamed_count, &bulk_stretch);
     let bare = records.replay(engine, group, TIME);
     let row = Row::of(format!("{name}: durable creates, one bulk stream"), "per second", streamed);
     let row = row.limit("bare store, same records and groups", bare);
@@ -95,18 +91,9 @@ async fn transport(watch: v1::Watch, report: &mut Report) {
     report.rows.push(Row::of(what, "per second", ours).limit("bare tonic, same messages, no fsync", bare));
 }
 
-/// What the driver put into a step, at the mean: creates, and answers to the look-ups of new watches, which are the service's own
-/// doing. The bare store is held to groups of both, since a better service would have no others than creates.
-fn inputs(stretch: &Stretch) -> usize {
-    whole(stretch.counted.inputs / stretch.counted.steps.max(1.0))
-}
-
 /// Creates of a commit, at the mean.
 fn creates(count: u64, stretch: &Stretch) -> usize {
-    whole(figure(count) / stretch.counted.commits.max(1.0))
-}
-
-fn whole(mean: f64) -> usize {
+    let mean = figure(count) / stretch.counted.commits.max(1.0);
     format!("{:.0}", mean.ceil()).parse().unwrap_or(1_usize).clamp(1, 1024)
 }
 
