@@ -46,19 +46,23 @@ impl Follower {
     }
 
     /// The tip; and what its block holds, where that was announced.
+    pub(super) async fn tip(&mut self, announced: Option<(B256, u64)>) -> Answer<Fetched> {
+        let source = self.preferred;
+        match self.tip_with(source, announced).await {
+            Some(tip) => Answer::Found(source, tip),
+            None => self.pool.latest(source).await,
+        }
+    }
+
+    /// The tip with what its block holds; nothing where there is nothing to ask for with it, or no answer to all of that.
     ///
     /// What only a match needs is asked for beside it, since nodes answer the calls of a batch one after the other, and is not waited
     /// for where nothing matches.
-    pub(super) async fn tip(&mut self, announced: Option<(B256, u64)>) -> Answer<Fetched> {
-        let source = self.preferred;
-        let announced = announced.filter(|(hash, height)| !self.walk.mirror.holds(*height, *hash));
-        let wanted = announced.map(|(hash, height)| self.wanted(hash, height));
-        let Some((wanted, hash)) = wanted.filter(|wanted| !wanted.is_nothing()).zip(announced.map(|(hash, _)| hash))
-        else {
-            return self.pool.latest(source).await;
-        };
-        if !self.pool.is_usable(source).await {
-            return self.pool.latest(source).await;
+    async fn tip_with(&mut self, source: usize, announced: Option<(B256, u64)>) -> Option<Fetched> {
+        let (hash, height) = announced.filter(|(hash, height)| !self.walk.mirror.holds(*height, *hash))?;
+        let wanted = self.wanted(hash, height);
+        if wanted.is_nothing() || !self.pool.is_usable(source).await {
+            return None;
         }
         let (answered, beside) = {
             let mut beside = pin!(self.pool.beside(source, &wanted.beside));
@@ -86,11 +90,11 @@ impl Follower {
         match answered {
             Ok((tip, answers)) => {
                 self.take_with(source, &tip, &wanted, hash, (answers, beside.and_then(Result::ok)));
-                Answer::Found(source, tip)
+                Some(tip)
             }
             Err(error) => {
                 tracing::debug!(network = %self.settings.network, %error, "the tip is asked for by itself");
-                self.pool.latest(source).await
+                None
             }
         }
     }
