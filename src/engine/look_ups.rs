@@ -17,18 +17,21 @@ const NAMED_MAX: usize = 1024;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LookedUp {
     below: Ordinal,
-    but: BTreeSet<Ordinal>,
+    /// In order.
+    but: Vec<Ordinal>,
 }
 
 impl LookedUp {
     /// All whose ordinals lie below `below`, but for these.
     pub fn new(below: u64, but: impl IntoIterator<Item = u64>) -> Self {
-        Self { below, but: but.into_iter().collect() }
+        let mut but: Vec<_> = but.into_iter().collect();
+        but.sort_unstable();
+        Self { below, but }
     }
 
     /// Whether the watch with this ordinal was.
     pub fn holds(&self, watch: u64) -> bool {
-        watch < self.below && !self.but.contains(&watch)
+        watch < self.below && self.but.binary_search(&watch).is_err()
     }
 }
 
