@@ -56,10 +56,9 @@ impl Engine {
         self.find(&named).unwrap_or_else(|| self.make(now, named))
     }
 
-    /// The answer, if a watch in memory is named by the request or its key.
+    /// The answer, if there is a watch in memory with the request's key. The same request has the same key.
     pub fn find(&self, named: &Named) -> Option<Result<Created, Refused>> {
-        let by_id = || named.request.key().and_then(|_| self.watch(&named.id));
-        let first = self.watch_by_key(named.key()).or_else(by_id)?;
+        let first = self.watch_by_key(named.key())?;
         Some(same_or_taken(first, &named.request))
     }
 

@@ -315,7 +315,8 @@ impl Engine {
         if let Some(until) = watch.late_until {
             net.late_windows.insert((until, ordinal));
         }
-        if record.is_none() || !net.look_ups.was_answered(ordinal) {
+        // None of those that were just made was.
+        if !net.look_ups.was_answered(ordinal) {
             net.look_ups.begin(ordinal);
             if let Some(window) = &mut watch.window {
                 // Which part of it was answered before a restart is not known.

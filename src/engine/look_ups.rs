@@ -50,7 +50,7 @@ impl LookUps {
         Self { committed, ..Self::default() }
     }
 
-    /// Whether a watch that was committed has its answer.
+    /// Whether what was committed says that a watch has its answer.
     pub(crate) fn was_answered(&self, watch: Ordinal) -> bool {
         self.committed.holds(watch)
     }
@@ -106,6 +106,7 @@ mod tests {
 
         let mut restored = LookUps::new(committed);
         assert!((0..8).filter(|watch| restored.was_answered(*watch)).eq([1, 4]));
+        assert!((0..8).filter(|watch| LookedUp::new(6, [5, 2, 3, 0]).holds(*watch)).eq([1, 4]));
         restored.begin(0);
         assert_eq!(restored.drain(6), None, "it was not said to be answered");
         restored.begin(4);
