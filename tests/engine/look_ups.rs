@@ -2,20 +2,14 @@
 
 mod support;
 
-use h402_watch_engine::changes::{Ask, Changes};
+use h402_watch_engine::changes::Changes;
 use h402_watch_engine::id::WatchId;
 use h402_watch_engine::input::Observation;
 use support::{World, block, block_ref, empty, network, pays, watch_address, watch_tx};
 
 /// The watches that a restart asks to have looked up.
 fn asked_after_restart(world: &mut World) -> Vec<WatchId> {
-    let seen = world.asks.len();
-    world.restart();
-    let asked = world.asks[seen..].iter().filter_map(|ask| match ask {
-        Ask::LookUp(look_up) => Some(look_up.watch.clone()),
-        _ => None,
-    });
-    asked.collect()
+    world.restart().into_iter().map(|look_up| look_up.watch).collect()
 }
 
 #[test]

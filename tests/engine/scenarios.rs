@@ -636,13 +636,9 @@ fn a_restart_at_any_point_changes_no_byte_of_the_log() {
         let mut step = 0;
         let mut tick = |world: &mut World| {
             if restart_after == Some(step) {
-                let seen = world.asks.len();
-                world.restart();
                 // What was looked up since the last commit is asked for again.
-                for ask in world.asks.split_off(seen) {
-                    if let Ask::LookUp(LookUp { watch, .. }) = ask {
-                        world.observe(Observation::LookedUp { watch, under: block_ref(5, "a"), facts: Vec::new() });
-                    }
+                for LookUp { watch, .. } in world.restart() {
+                    world.observe(Observation::LookedUp { watch, under: block_ref(5, "a"), facts: Vec::new() });
                 }
             }
             step += 1;

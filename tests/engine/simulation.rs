@@ -533,12 +533,8 @@ impl Simulation {
 
     /// One engine dies. What was looked up since the last commit it asks for again, and is told again.
     fn restart(&mut self) {
-        let seen = self.restarted.asks.len();
-        self.restarted.restart();
-        for ask in self.restarted.asks.split_off(seen) {
-            if let Ask::LookUp(look_up) = ask
-                && !self.awaiting.contains(&look_up.watch)
-            {
+        for look_up in self.restarted.restart() {
+            if !self.awaiting.contains(&look_up.watch) {
                 self.restarted.observe(self.true_answer(look_up));
             }
         }

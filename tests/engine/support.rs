@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use h402_watch_engine::amount::Amount;
-use h402_watch_engine::changes::{Ask, Changes, Claim, ClaimKey, ClaimState, Event, FinalityMarks};
+use h402_watch_engine::changes::{Ask, Changes, Claim, ClaimKey, ClaimState, Event, FinalityMarks, LookUp};
 use h402_watch_engine::id::{
     Address, AssetId, BlockHash, BlockRef, Header, NetworkId, SpendKey, Timestamp, TxId, WatchId,
 };
@@ -276,8 +276,9 @@ impl World {
         self.asks.extend(asks.into_iter().map(|(_, ask)| ask));
     }
 
-    /// The process dies and starts again from what was committed.
-    pub fn restart(&mut self) {
+    /// The process dies and starts again from what was committed. The look-ups that it asks for then.
+    pub fn restart(&mut self) -> Vec<LookUp> {
+        let seen = self.asks.len();
         let mut watches: Vec<_> = self.watches.values().filter(|watch| !watch.archived).cloned().collect();
         watches.sort_by_key(|watch| watch.ordinal);
         let candidates = watches.iter().flat_map(|watch| &watch.candidates);
@@ -297,6 +298,8 @@ impl World {
         assert_eq!(found, txs.into_iter().map(|tx| (network(), tx)).collect());
         self.engine.learn(claims);
         self.commit();
+        let look_up = |ask: &Ask| if let Ask::LookUp(look_up) = ask { Some(look_up.clone()) } else { None };
+        self.asks[seen..].iter().filter_map(look_up).collect()
     }
 
     /// The events since the last call, as `watch:event`, with what is most telling of each.
