@@ -194,6 +194,13 @@ impl Client {
         self.network_until(what, |network| says(network, what)).await
     }
 
+    /// Waits until the service has tried an endpoint of the first network again.
+    pub async fn tries_again(&mut self) {
+        let tried = |network: &v1::Network| network.endpoints.iter().map(|endpoint| endpoint.requests).sum::<u64>();
+        let before = tried(&self.network_until("a network", |_| true).await);
+        self.network_until("another request", |network| tried(network) > before).await;
+    }
+
     /// Waits until the first network is as it should be.
     async fn network_until(&mut self, what: &str, is_so: impl Fn(&v1::Network) -> bool) -> v1::Network {
         let started = tokio::time::Instant::now();
